@@ -1,0 +1,63 @@
+"""What every model of the registry says about itself before it is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ..settings import CustomSettings, NamedSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a task needs a model to end in.
+
+    Attributes:
+        task: name of the task: ``classification``, ``causal_lm``, ``masked_lm`` or ``question_answering``.
+        outputs: number of classes, or size of the vocabulary.
+        image_size: height and width of the images in pixels; None for text.
+    """
+
+    task: str
+    outputs: int
+    image_size: int | None = None
+
+
+class ModelSettings(NamedSettings):
+    """A model that can be built from its settings alone, offline."""
+
+    tasks: ClassVar[frozenset[str]] = frozenset()
+
+    def context_length(self) -> int | None:
+        """The longest sequence in tokens, None for a model that reads images."""
+        return None
+
+    def refuse_images(self, image_size: int) -> str | None:
+        """Why images of ``image_size`` pixels do not fit this model, in one line, or None."""
+        return None
+
+    def build(self, head: Head) -> nn.Module:
+        """The model with random weights from torch's global generator.
+
+        Raises:
+            ValueError: the model cannot end in ``head``.
+        """
+        raise NotImplementedError
+
+
+class CustomModel(CustomSettings):
+    """A user's own model class; it is called with the other keys of its section as keyword arguments."""
+
+    def build(self, head: Head) -> nn.Module:
+        """The user's model; its output must fit ``head``, which it is not told."""
+        from torch import nn
+
+        from ..registry import import_by_name
+
+        model = import_by_name(self.name)(**self.arguments)
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"model.name: {self.name} gave a {type(model).__name__}, not a torch.nn.Module")
+        return model

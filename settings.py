@@ -1,0 +1,49 @@
+"""The base of every typed piece of a config file, and of everything a config can name.
+
+Nothing here imports torch: a config is read, checked and listed in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """A frozen group of config keys; an unknown key is an error, a number written as text is a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class NamedSettings(Settings):
+    """Settings chosen by their ``name`` from a registry.
+
+    The first line of the class's docstring and ``paper`` are what ``whyadam list`` prints.
+    """
+
+    paper: ClassVar[str] = ""
+    name: str
+
+    @classmethod
+    def registry_name(cls) -> str:
+        """The name a config writes to choose this class."""
+        return str(cls.model_fields["name"].default)
+
+    @classmethod
+    def summary(cls) -> str:
+        """One line that says what the choice is."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+class CustomSettings(Settings):
+    """A user's own class, named ``package.module:Class``; every other key is a keyword argument of it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments that the config gives to the class."""
+        return dict(self.model_extra or {})

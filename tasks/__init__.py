@@ -1,0 +1,1 @@
+"""What is minimised and what is scored: a Problem is a model, a loss and batches."""
