@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# One pool of two threads a process: several pools on few cores are many times slower.
+# Two test processes with one thread each: more threads than cores are many times slower than one.
 THREADS := OMP_NUM_THREADS=1
 
-.PHONY: env demo test test-slow lint format lock clean
+.PHONY: env demo test test-slow lint types format lock clean
 
 env: $(READY)
 
@@ -24,12 +24,14 @@ test: env
 test-slow: env
 	$(THREADS) $(BIN)/pytest -q -n 2 -m slow
 
-# mypy finds the package under its own name whatever the folder of the clone is called.
-lint: env
+lint: env types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	cd $(VENV)/source && ../bin/mypy --config-file whyadam/pyproject.toml -p whyadam
+
+# mypy finds the package under its own name whatever the folder of the clone is called.
+types: env
+	cd $(VENV)/source && ../bin/mypy --config-file whyadam/pyproject.toml --cache-dir ../../.mypy_cache -p whyadam
 
 format: env
 	$(BIN)/ruff format .

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import Discriminator, Tag
+from pydantic import PlainValidator, SerializeAsAny
+from pydantic_core import PydanticCustomError
 
-from .settings import CustomSettings, NamedSettings
+from .names import nearest
+from .settings import CustomSettings, NamedSettings, Settings
 
 Chosen = TypeVar("Chosen", bound=NamedSettings)
-
-CUSTOM = "package.module:Class"
 
 
 class Registry(Generic[Chosen]):
@@ -40,17 +40,29 @@ class Registry(Generic[Chosen]):
         return self._entries.items()
 
     def as_field(self) -> Any:
-        """The pydantic type of a config section: a union of all entries, told apart by ``name``."""
-        choices = [Annotated[entry, Tag(name)] for name, entry in self.items()]
-        if self.custom is not None:
-            choices.append(Annotated[self.custom, Tag(CUSTOM)])
-        return Annotated[Union[tuple(choices)], Discriminator(self._tag)]  # noqa: UP007 - built from a list
+        """The pydantic type of a config section whose ``name`` chooses an entry."""
+        return Annotated[SerializeAsAny[Settings], PlainValidator(self.choose)]
 
-    def _tag(self, value: Any) -> str | None:
-        name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-        if not isinstance(name, str):
-            return None
-        return CUSTOM if ":" in name else name
+    def choose(self, section: Any) -> Chosen | CustomSettings:
+        """The settings that a section of a config describes.
+
+        Raises:
+            pydantic.ValidationError: a key of the section is wrong.
+            PydanticCustomError: the section has no name, or one that is not known.
+        """
+        if isinstance(section, NamedSettings | CustomSettings):
+            return section  # type: ignore[return-value]  # an entry, made by a caller in Python
+        if not isinstance(section, dict):
+            raise PydanticCustomError("no_section", "expected a group of keys with a name")
+        name = section.get("name")
+        if name is None:
+            raise PydanticCustomError("no_name", "missing; known: {known}", {"key": "name", "known": ", ".join(self)})
+        if self.custom is not None and ":" in str(name):
+            return self.custom.model_validate(section)
+        if name not in self._entries:
+            details = {"key": "name", "given": str(name), "hint": nearest(str(name), self)}
+            raise PydanticCustomError("unknown_name", "{given} is not known; {hint}", details)
+        return self._entries[name].model_validate(section)
 
 
 def import_by_name(name: str) -> Any:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+from .names import nearest
 
 
 class Settings(BaseModel):
@@ -15,8 +18,27 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict) and cls.model_config.get("extra") == "forbid":
+            for key in values:
+                if key not in cls.model_fields:
+                    hint = nearest(str(key), cls.model_fields)
+                    raise PydanticCustomError("unknown_key", "unknown key; {hint}", {"key": str(key), "hint": hint})
+        return values
 
-class NamedSettings(Settings):
+
+class Summarized(Settings):
+    """Settings whose docstring's first line tells a user what they are."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """One line that says what the choice is."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+class NamedSettings(Summarized):
     """Settings chosen by their ``name`` from a registry.
 
     The first line of the class's docstring and ``paper`` are what ``whyadam list`` prints.
@@ -30,13 +52,8 @@ class NamedSettings(Settings):
         """The name a config writes to choose this class."""
         return str(cls.model_fields["name"].default)
 
-    @classmethod
-    def summary(cls) -> str:
-        """One line that says what the choice is."""
-        return (cls.__doc__ or "").strip().splitlines()[0]
 
-
-class CustomSettings(Settings):
+class CustomSettings(Summarized):
     """A user's own class, named ``package.module:Class``; every other key is a keyword argument of it."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)

@@ -1,1 +1,38 @@
-"""TODO."""
+"""The ``whyadam`` command: one file a subcommand, argument parsing and printing only.
+
+Nothing heavy is imported here or at the top of a subcommand's file, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from . import figure, listing, train, validate
+
+app = typer.Typer(
+    name="whyadam",
+    help="Why do adaptive methods beat SGD on attention models? Train, measure, draw, and see which claims hold.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("train")(train.train)
+app.command("validate")(validate.validate)
+app.command("list")(listing.list_names)
+app.add_typer(figure.app, name="figure")
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's ends in one line and exit code 2."""
+    from ..errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        print(f"whyadam: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Pictures and tables out of run folders; nothing is measured here."""

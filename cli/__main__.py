@@ -1,0 +1,5 @@
+"""``python -m whyadam.cli`` is the ``whyadam`` command."""
+
+from . import main
+
+main()

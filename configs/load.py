@@ -1,0 +1,123 @@
+"""From a YAML file and overrides to an Experiment, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from .errors import ConfigError, explain
+from .schema import Experiment
+
+SHIPPED = Path(__file__).parent
+
+UNIDENTIFYING: dict[str, Any] = {
+    "name": True,
+    "training": {"device", "workers", "checkpoint_every", "keep_checkpoints"},
+}
+"""Keys that change no result: a run stays the same run when they change."""
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a config file.
+
+    Args:
+        path: a YAML file.
+        overrides: ``dotted.key=value`` each, the value in YAML, applied in order. A new ``name`` for a section
+            (``optimizer.name=adam``) drops the other keys that the section had.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it or in the overrides is wrong.
+    """
+    values = read_yaml(path)
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_experiment(values, source=str(path))
+
+
+def parse_experiment(values: Mapping[str, Any], source: str) -> Experiment:
+    """Check the values of a config.
+
+    Raises:
+        ConfigError: something is wrong; ``source`` begins its message.
+    """
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(source, explain(error)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file.
+
+    Raises:
+        ConfigError: it is missing, no text, no YAML, or no group of keys.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), ["is not a UTF-8 text file"]) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(str(path), [f"is not valid YAML: {_one_line(error)}"]) from None
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), ["should be a group of keys (name, model, data, task, optimizer, training)"])
+    return values
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """The resolved config as YAML, every default written out; ``load_experiment`` reads it back."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+
+
+def identity(experiment: Experiment) -> str:
+    """Eight hexadecimal digits that stand for everything that may change the results.
+
+    Keys left at their default are left out, so a key that a later version adds does not change old identities.
+    """
+    given = experiment.model_dump(mode="json", exclude_defaults=True, exclude=UNIDENTIFYING)
+    for section in ("model", "data", "task", "optimizer"):
+        given[section]["name"] = getattr(experiment, section).name
+    text = json.dumps(given, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"-s {override}", ["should be dotted.key=value, such as optimizer.lr=1e-3"])
+    try:
+        value = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"-s {override}", [f"the value is not valid YAML: {_one_line(error)}"]) from None
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"-s {override}", [f"{section} is not a group of keys"])
+        values = inner
+    if sections and last == "name" and values.get("name") != value:
+        # Another optimizer (model, data, task) starts from its own defaults: the old one's keys mean something else.
+        values.clear()
+    values[last] = value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, which YAML would let win silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)

@@ -1,0 +1,91 @@
+"""Reading run folders back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..configs.load import identity, load_experiment
+from ..configs.schema import Experiment
+from ..errors import UserError
+from ..training.metrics import read_metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder."""
+
+    path: Path
+    experiment: Experiment
+    status: dict[str, Any]
+
+    @cached_property
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv, as text by column."""
+        return read_metrics(self.path / "metrics.csv")
+
+    def curve(self, split: str, column: str = "loss") -> tuple[list[int], list[float]]:
+        """Steps and values of one column in the rows of ``split``, where it is not empty."""
+        points = [(int(row["step"]), float(row[column])) for row in self.rows if row["split"] == split and row[column]]
+        return [step for step, _ in points], [value for _, value in points]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The config of the first of them."""
+        return self.runs[0].experiment
+
+    @property
+    def optimizer(self) -> str:
+        """The registry name of the optimizer."""
+        return self.experiment.optimizer.name
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate, if the rule has one."""
+        return getattr(self.experiment.optimizer, "lr", None)
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """The runs at or below some folders, in order of path.
+
+    Raises:
+        UserError: there is no run, or one cannot be read.
+    """
+    paths = list(paths)
+    folders = sorted({metrics.parent for path in paths for metrics in _metrics_below(path)})
+    if not folders:
+        raise UserError(f"{', '.join(map(str, paths))}: no run folder here (one that holds a metrics.csv)")
+    return [_read_run(folder) for folder in folders]
+
+
+def group_by_setting(runs: Sequence[Run]) -> list[Group]:
+    """Runs gathered over their seeds, in the order of their first run."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        without_seed = run.experiment.model_copy(update={"seed": 0})
+        groups.setdefault((run.experiment.name, identity(without_seed)), []).append(run)
+    return [Group(tuple(members)) for members in groups.values()]
+
+
+def _metrics_below(path: Path) -> list[Path]:
+    here = path / "metrics.csv"
+    return [here] if here.exists() else list(path.rglob("metrics.csv"))
+
+
+def _read_run(folder: Path) -> Run:
+    try:
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'status.json'}: cannot be read: {error}") from None
+    return Run(folder, load_experiment(folder / "config.yaml"), status)

@@ -1,0 +1,59 @@
+"""One look for every picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's palette, told apart with every common colour blindness; a rule has the same colour in every picture.
+OPTIMIZER_COLORS = {
+    "sgd": "#000000",
+    "adam": "#0072B2",
+    "adamw": "#56B4E9",
+    "gclip": "#E69F00",
+    "cclip": "#D55E00",
+    "acclip": "#009E73",
+    "acclip_rms": "#8FBC5A",
+    "signum": "#CC79A7",
+    "normalized_sgd": "#8C6D31",
+}
+OTHER_COLOR = "#7F7F7F"
+
+OPTIMIZER_LABELS = {
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "gclip": "GClip",
+    "cclip": "CClip",
+    "acclip": "ACClip",
+    "acclip_rms": "ACClip-RMS",
+    "signum": "Signum",
+    "normalized_sgd": "normalized SGD",
+}
+
+
+def new_figure(columns: int, rows: int = 1) -> Figure:
+    """An empty figure sized for its panels; no window is opened."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5.2 * columns, 3.9 * rows), layout="constrained")
+
+
+def save_figure(figure: Figure, out: Path) -> list[Path]:
+    """Write the figure as PNG and PDF beside each other.
+
+    Args:
+        figure: what to write.
+        out: the path without ending; folders are made as needed.
+
+    Returns:
+        The two paths.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths = [out.with_name(out.name.removesuffix(".png").removesuffix(".pdf") + ending) for ending in (".png", ".pdf")]
+    for path in paths:
+        figure.savefig(path, dpi=150)
+    return paths

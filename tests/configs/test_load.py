@@ -1,0 +1,126 @@
+"""Reading configs: overrides, numbers, identity."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from whyadam.configs.errors import ConfigError
+from whyadam.configs.load import dump_experiment, identity, load_experiment, parse_experiment
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, mlp_config: dict[str, Any]) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(mlp_config))
+    return path
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(config_file: Path) -> None:
+    """YAML 1.1 takes 1e-3 for a string."""
+    assert yaml.safe_load("1e-3") == "1e-3"
+    experiment = load_experiment(config_file, ["optimizer.lr=1e-3", "training.steps=20"])
+    assert experiment.optimizer.lr == 1e-3
+    assert experiment.training.steps == 20
+
+
+def test_a_new_name_drops_the_old_sections_keys(config_file: Path) -> None:
+    """Another rule's clip or betas would otherwise be refused, or silently change Adam."""
+    experiment = load_experiment(config_file, ["optimizer.momentum=0.5", "optimizer.name=adam", "optimizer.lr=1e-3"])
+    assert experiment.optimizer.model_dump()["betas"] == (0.9, 0.999)
+    assert "momentum" not in experiment.optimizer.model_dump()
+
+
+def test_the_same_name_keeps_the_sections_keys(config_file: Path) -> None:
+    assert load_experiment(config_file, ["optimizer.name=sgd"]).optimizer.lr == 0.1
+
+
+def test_the_resolved_config_reads_back_as_the_same_experiment(tmp_path: Path, gpt2_config: dict[str, Any]) -> None:
+    """Catches a key that is written in a form that the reader refuses or reads as something else."""
+    experiment = parse_experiment(gpt2_config, "test")
+    path = tmp_path / "resolved.yaml"
+    path.write_text(dump_experiment(experiment))
+    assert load_experiment(path) == experiment
+    assert identity(load_experiment(path)) == identity(experiment)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.device=cpu",
+        "training.workers=2",
+        "training.checkpoint_every=7",
+        "name=other",
+        "optimizer.momentum=0.0",
+    ],
+)
+def test_identity_ignores_what_changes_no_result(config_file: Path, override: str) -> None:
+    """The last case is the default written out: it must not look like another experiment."""
+    assert identity(load_experiment(config_file, [override])) == identity(load_experiment(config_file))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "optimizer.lr=0.2",
+        "optimizer.name=adam",
+        "training.batch_size=8",
+        "model.hidden=[8]",
+        "schedule.name=cosine",
+    ],
+)
+def test_identity_sees_what_changes_results(config_file: Path, override: str) -> None:
+    overrides = [override, "optimizer.lr=0.1"] if override == "optimizer.name=adam" else [override]
+    assert identity(load_experiment(config_file, overrides)) != identity(load_experiment(config_file))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- a\n- b\n", "should be a group of keys"),
+        ("name: [unclosed\n", "is not valid YAML"),
+        ("name: a\nname: b\n", "the key name is given twice"),
+        ("", "should be a group of keys"),
+        ("!!python/object/apply:os.system ['true']\n", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_experiment(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_binary_file_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_experiment(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ConfigError, match="not a UTF-8 text file"):
+        load_experiment(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize("override", ["optimizer.lr", "=1", "optimizer.lr.x=1", "optimizer.lr=[1"])
+def test_a_wrong_override_is_refused_by_its_own_text(config_file: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"^-s "):
+        load_experiment(config_file, [override])
+
+
+def test_checking_a_config_imports_nothing_heavy(config_file: Path) -> None:
+    """A wrong key must be told before seconds of imports."""
+    heavy = ("torch", "transformers", "torchvision", "datasets", "matplotlib", "scipy", "numpy")
+    code = f"""
+import sys
+from pathlib import Path
+from whyadam.configs.load import load_experiment
+load_experiment(Path({str(config_file)!r}))
+print([module for module in {heavy} if module in sys.modules])
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

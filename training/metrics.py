@@ -1,0 +1,110 @@
+"""metrics.csv: one row a moment, written and flushed as the run goes, cut when it goes on from a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsRow:
+    """One row of metrics.csv; None is written as an empty field.
+
+    Attributes:
+        step: optimizer steps taken.
+        epoch: passes over the training part so far.
+        examples: training examples seen so far.
+        tokens: training tokens seen so far, padding not counted; None for images.
+        split: ``train`` or ``eval``.
+        loss: in nats; in a train row the mean over the steps since the row before.
+        perplexity: exp(loss), for language models.
+        accuracy: share in [0, 1].
+        exact_match: share in [0, 1].
+        f1: share in [0, 1].
+        lr: learning rate of the step.
+        grad_norm: Euclidean norm of the step's gradient, before any clipping.
+        update_norm: Euclidean norm of the change that the step made to the parameters.
+        clip_fraction: share of the step that was clipped, for rules that clip.
+        seconds: time spent in training so far, measuring not counted.
+    """
+
+    step: int
+    epoch: float
+    examples: int
+    tokens: int | None = None
+    split: str
+    loss: float
+    perplexity: float | None = None
+    accuracy: float | None = None
+    exact_match: float | None = None
+    f1: float | None = None
+    lr: float | None = None
+    grad_norm: float | None = None
+    update_norm: float | None = None
+    clip_fraction: float | None = None
+    seconds: float
+
+
+COLUMNS = tuple(field.name for field in fields(MetricsRow))
+
+
+class MetricsFile:
+    """Appends rows to a metrics.csv.
+
+    Args:
+        path: the file; made if it is missing.
+        keep_until: rows of later steps are removed, and so is a last line that was cut short; None begins anew.
+    """
+
+    def __init__(self, path: Path, keep_until: int | None) -> None:
+        kept = []
+        if keep_until is not None and path.exists():
+            kept = [row for row in read_metrics(path) if int(row["step"]) <= keep_until]
+        temporary = path.with_suffix(".csv.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(temporary, path)
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._kept = kept
+
+    @property
+    def last_seconds(self) -> float:
+        """The training time that the rows which were already there had reached."""
+        return float(self._kept[-1]["seconds"]) if self._kept else 0.0
+
+    def earlier_losses(self, split: str) -> list[float]:
+        """The losses of the rows which were already there."""
+        return [float(row["loss"]) for row in self._kept if row["split"] == split]
+
+    def append(self, row: MetricsRow) -> None:
+        """Write one row through to the operating system."""
+        self._writer.writerow([_as_text(getattr(row, column)) for column in COLUMNS])
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a metrics.csv, as text by column."""
+    with path.open(newline="", encoding="utf-8") as file:
+        whole_lines = [line for line in file if line.endswith("\n")]
+    return list(csv.DictReader(whole_lines))
+
+
+def _as_text(value: float | int | str | None) -> str:
+    # Nine digits give back every float32 exactly.
+    return "" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)

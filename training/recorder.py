@@ -1,0 +1,121 @@
+"""What a run writes down as it goes: rows of metrics.csv, status.json, the progress line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import torch
+
+from ..tasks.settings import Scores
+from .metrics import MetricsFile, MetricsRow
+from .progress import Progress
+from .run_folder import RunFolder
+from .state import TrainingState
+from .step import StepResult
+
+
+class DivergedError(ArithmeticError):
+    """A loss or a gradient is no finite number any more."""
+
+
+class Recorder:
+    """Turns what the loop sees into rows, and keeps training time apart from measuring time.
+
+    Args:
+        folder: the run's folder, for status.json.
+        metrics: the open metrics.csv; the clock goes on from the time of its last row.
+        progress: the bar.
+        epoch_length: training examples in one epoch.
+    """
+
+    def __init__(self, folder: RunFolder, metrics: MetricsFile, progress: Progress, epoch_length: int) -> None:
+        self._folder = folder
+        self._metrics = metrics
+        self._progress = progress
+        self._epoch_length = epoch_length
+        self._training_since = time.perf_counter() - metrics.last_seconds
+        self._measuring = float(folder.read_status().get("seconds_measuring", 0.0))
+        trained, evaluated = metrics.earlier_losses("train"), metrics.earlier_losses("eval")
+        self._losses = {
+            "last_train_loss": trained[-1] if trained else None,
+            "last_eval_loss": evaluated[-1] if evaluated else None,
+            "best_eval_loss": min(evaluated, default=None),
+        }
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Time spent in this block is not training time."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self._measuring += spent
+            self._training_since += spent
+
+    def record_step(self, state: TrainingState, result: StepResult) -> None:
+        """Take note of a step; write a training row if the step was measured.
+
+        Raises:
+            DivergedError: the loss or the gradient of this step, or of one since the last row, is not finite.
+        """
+        state.losses.append(torch.where(result.is_finite, result.loss, torch.nan))
+        is_cheap_to_look = result.loss.device.type == "cpu"
+        if is_cheap_to_look and not result.is_finite:
+            raise DivergedError(f"step {state.step}: the loss or the gradient is no finite number")
+        if result.update_norm is not None:
+            loss = float(torch.stack(state.losses).mean())
+            state.losses.clear()
+            self._record(
+                state,
+                "train",
+                loss,
+                lr=state.optimizer.param_groups[0].get("lr"),
+                grad_norm=float(result.grad_norm),
+                update_norm=float(result.update_norm),
+                clip_fraction=None if result.clip_fraction is None else float(result.clip_fraction),
+            )
+            self._losses["last_train_loss"] = loss
+            self._progress.note(loss=loss)
+        self._progress.advance()
+
+    def record_evaluation(self, state: TrainingState, scores: Scores) -> None:
+        """Write an evaluation row.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        self._record(state, "eval", **asdict(scores))
+        best = self._losses["best_eval_loss"]
+        self._losses["last_eval_loss"] = scores.loss
+        self._losses["best_eval_loss"] = scores.loss if best is None else min(best, scores.loss)
+        self._progress.note(eval_loss=scores.loss)
+        self.write_status(state, "running")
+
+    def write_status(self, state: TrainingState, name: str, **more: object) -> None:
+        """Bring status.json up to date; ``name`` is the run's state."""
+        seconds = {"seconds_training": self._seconds(), "seconds_measuring": self._measuring}
+        rounded = {key: round(value, 3) for key, value in seconds.items()}
+        self._folder.write_status(state=name, step=state.step, **self._losses, **rounded, **more)
+
+    def _record(self, state: TrainingState, split: str, loss: float, **columns: float | None) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(f"step {state.step}: the {split} loss is no finite number")
+        row = MetricsRow(
+            step=state.step,
+            epoch=state.examples / self._epoch_length,
+            examples=state.examples,
+            tokens=state.tokens or None,
+            split=split,
+            loss=loss,
+            seconds=round(self._seconds(), 3),
+            **columns,
+        )
+        self._metrics.append(row)
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._training_since

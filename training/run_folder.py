@@ -1,0 +1,113 @@
+"""One run's folder: its name, its config, its status, its lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .. import __version__
+from ..configs.load import dump_experiment, identity
+from ..configs.schema import Experiment
+from ..errors import UserError
+
+FINISHED = ("done", "diverged")
+
+
+class RunBusyError(UserError):
+    """Another living process works in the run folder."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run folder, and its status."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, experiment: Experiment, out: Path) -> RunFolder:
+        """The folder of an experiment: ``OUT/<name>/<optimizer>-lr<lr>-seed<seed>-<identity>``."""
+        optimizer = experiment.optimizer
+        words = [optimizer.name]
+        if (lr := getattr(optimizer, "lr", None)) is not None:
+            words.append(f"lr{lr:g}")
+        slug = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([*words, f"seed{experiment.seed}"]))
+        return cls(out / experiment.name / f"{slug}-{identity(experiment)}")
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """The loss curves."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def lock(self) -> FileLock:
+        """A lock that this process holds until it is released or dies.
+
+        Raises:
+            RunBusyError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunBusyError(f"{self.path}: another process is at work in this run folder") from None
+        return lock
+
+    def write_config(self, experiment: Experiment) -> None:
+        """Write the resolved config."""
+        _replace(self.config, dump_experiment(experiment))
+
+    def read_status(self) -> dict[str, Any]:
+        """The content of status.json; empty where there is none that can be read."""
+        try:
+            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return status if isinstance(status, dict) else {}
+
+    def write_status(self, **changes: Any) -> None:
+        """Change some keys of status.json."""
+        _replace(self.path / "status.json", json.dumps(self.read_status() | changes, indent=2) + "\n")
+
+    def is_finished(self) -> bool:
+        """Whether the run has ended in a result, which is left alone."""
+        return self.read_status().get("state") in FINISHED
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and the git commit of the code, for status.json."""
+    import numpy
+    import torch
+
+    versions = {"whyadam": __version__, "torch": torch.__version__, "numpy": numpy.__version__}
+    return {"versions": versions, "git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

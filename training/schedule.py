@@ -1,0 +1,37 @@
+"""The learning rate as a share of the configured one, and the length of a run."""
+
+from __future__ import annotations
+
+import math
+
+from ..configs.schema import Schedule, Training
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """The share of the full learning rate that a step uses.
+
+    Args:
+        schedule: its name, length of warm-up and final share.
+        step: steps taken before this one, 0 … steps − 1.
+        steps: length of the run.
+    """
+    if step < schedule.warmup_steps:
+        return (step + 1) / schedule.warmup_steps
+    if schedule.name == "constant":
+        return 1.0
+    progress = (step - schedule.warmup_steps) / max(1, steps - schedule.warmup_steps)
+    course = 1 - progress if schedule.name == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return schedule.final + (1 - schedule.final) * course
+
+
+def number_of_steps(training: Training, examples: int) -> int:
+    """The length of a run in optimizer steps; an epoch leaves out its last, incomplete batch.
+
+    Args:
+        training: gives steps, or epochs and batch size.
+        examples: size of the training part.
+    """
+    if training.steps is not None:
+        return training.steps
+    steps_per_epoch = 1 if training.batch_size == "full" else examples // training.batch_size
+    return steps_per_epoch * (training.epochs or 0)

@@ -1,0 +1,89 @@
+"""One optimizer step: the exact gradient of the mean loss over all micro-batches, and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..configs.schema import Training
+from ..tasks.problem import Problem
+from ..tasks.settings import Batch
+from .devices import autocast, to_device
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step saw and did; every tensor is a scalar on the training device.
+
+    Attributes:
+        loss: mean loss over the batch's terms, before the step.
+        grad_norm: Euclidean norm of the whole gradient, before any clipping.
+        is_finite: whether both are finite numbers.
+        update_norm: Euclidean norm of the change of the parameters; None where it was not asked for.
+        clip_fraction: share of the step that was clipped; None where it was not asked for or the rule does not clip.
+    """
+
+    loss: Tensor
+    grad_norm: Tensor
+    is_finite: Tensor
+    update_norm: Tensor | None = None
+    clip_fraction: Tensor | float | None = None
+
+
+def accumulate_gradient(problem: Problem, micro_batches: Sequence[Batch], precision: str) -> Tensor:
+    """Add the gradient of the mean loss over all micro-batches to ``.grad``, and give that loss.
+
+    Every micro-batch is weighted by its number of loss terms (labels, tokens), not by its size, so that any split of
+    a batch gives the same gradient.
+    """
+    device = next(problem.model.parameters()).device
+    terms = torch.stack([problem.task.count(batch) for batch in micro_batches]).sum().to(device)
+    total = torch.zeros((), device=device)
+    for batch in micro_batches:
+        with autocast(device, precision):
+            loss, _ = problem.loss(problem.model, to_device(batch, device))
+        mean_share = loss / terms
+        mean_share.backward()
+        total += mean_share.detach()
+    return total
+
+
+def take_step(
+    problem: Problem,
+    optimizer: torch.optim.Optimizer,
+    micro_batches: Sequence[Batch],
+    settings: Training,
+    *,
+    measure: bool = False,
+) -> StepResult:
+    """Take one step; with ``measure`` also say how far it went and how much of it was clipped.
+
+    A step whose loss or gradient is not finite is not taken on a CPU. On a GPU, where looking at each step would make
+    the device wait, it is taken and found out by whoever reads ``is_finite``.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss = accumulate_gradient(problem, micro_batches, settings.precision)
+    parameters = [parameter for parameter in problem.model.parameters() if parameter.grad is not None]
+    grad_norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
+    if is_finite.device.type == "cpu" and not is_finite:
+        return StepResult(loss, grad_norm, is_finite)
+    if settings.clip_grad_norm is not None:
+        nn.utils.clip_grads_with_norm_(parameters, settings.clip_grad_norm, grad_norm)
+    if not measure:
+        optimizer.step()
+        return StepResult(loss, grad_norm, is_finite)
+    before = [parameter.detach().clone() for parameter in parameters]
+    optimizer.step()
+    changes = torch._foreach_sub([parameter.detach() for parameter in parameters], before)
+    telemetry = optimizer.telemetry() if hasattr(optimizer, "telemetry") else {}
+    return StepResult(
+        loss,
+        grad_norm,
+        is_finite,
+        update_norm=nn.utils.get_total_norm(changes),
+        clip_fraction=telemetry.get("clip_fraction"),
+    )
