@@ -1,0 +1,21 @@
+#!/bin/sh
+# The README's demo: the same small GPT2 with five optimizers, each at the best rate of its grid (scripts/demo_grid.sh),
+# then one table and one picture. Two runs at a time, one thread each. Finished runs are left alone.
+set -eu
+export OMP_NUM_THREADS=1
+
+train() {
+    optimizer=$1
+    shift
+    whyadam train configs/quick/demo.yaml --out runs -s optimizer.name="$optimizer" "$@"
+}
+
+train sgd -s optimizer.momentum=0.9 -s optimizer.lr=0.1 &
+train adam -s optimizer.lr=3e-3
+wait
+train gclip -s optimizer.momentum=0.9 -s optimizer.clip=1 -s optimizer.lr=0.1 &
+train cclip -s optimizer.momentum=0.9 -s optimizer.clip=1e-3 -s optimizer.lr=0.3
+wait
+train acclip -s optimizer.lr=3
+
+whyadam figure loss runs/demo --out runs/demo/loss
