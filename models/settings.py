@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
 
 from ..settings import CustomSettings, NamedSettings
 
 if TYPE_CHECKING:
     from torch import nn
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+"""Of dropping a number; everything cannot be dropped."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,18 @@ class ModelSettings(NamedSettings):
     def refuse_images(self, image_size: int) -> str | None:
         """Why images of ``image_size`` pixels do not fit this model, in one line, or None."""
         return None
+
+    def check(self, head: Head) -> None:
+        """Refuse a head that this model cannot end in; every ``build`` begins with it.
+
+        Raises:
+            ValueError: one line that begins with the key to change.
+        """
+        if head.task not in self.tasks:
+            known = ", ".join(sorted(self.tasks))
+            raise ValueError(f"task.name: the model {self.name} cannot do {head.task}; it can do {known}")
+        if head.image_size is not None and (refusal := self.refuse_images(head.image_size)):
+            raise ValueError(refusal)
 
     def build(self, head: Head) -> nn.Module:
         """The model with random weights from torch's global generator.

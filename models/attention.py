@@ -1,0 +1,60 @@
+"""Attention that higher derivatives and per-example gradients can pass through."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def additive_mask(attention_mask: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:
+    """What is added to the attention scores so that no token looks at padding, nor ahead if ``causal``.
+
+    Args:
+        attention_mask: ``[batch, length]``, 1 for a token and 0 for padding.
+        causal: whether a token sees only itself and what is before it.
+        dtype: floating-point type of the scores.
+
+    Returns:
+        ``[batch, 1, length or 1, length]``, 0 where the row's token sees the column's, the lowest number elsewhere.
+    """
+    seen = attention_mask[:, None, None, :].bool()
+    if causal:
+        length = attention_mask.shape[1]
+        seen = seen & torch.ones(length, length, dtype=torch.bool, device=attention_mask.device).tril()
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def spell_out_masks(model: nn.Module, causal: bool) -> None:
+    """Let a transformers model receive every ``attention_mask`` of shape ``[batch, length]`` as an additive one.
+
+    Given the mask itself, transformers looks whether anything is padded at all. A branch on data makes the GPU wait,
+    and ``torch.func.vmap`` refuses it. A model called without a mask is left alone: it may use the kernels that need
+    none, so leave the mask out where nothing is padded.
+    """
+    model.register_forward_pre_hook(partial(_spell_out_mask, causal), with_kwargs=True)
+
+
+def _spell_out_mask(causal: bool, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    mask = kwargs.get("attention_mask")
+    if mask is not None and mask.dim() == 2:
+        kwargs = {**kwargs, "attention_mask": additive_mask(mask, causal, model.dtype)}
+    return args, kwargs
+
+
+def attend_eagerly(model: nn.Module) -> None:
+    """Let every ``nn.MultiheadAttention`` of a model use plain matrix products, which have all derivatives.
+
+    Torch does so where the attention weights are asked for; they are computed and not used.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.register_forward_pre_hook(_ask_for_weights, with_kwargs=True)
+
+
+def _ask_for_weights(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    return args, {**kwargs, "need_weights": True}

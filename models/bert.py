@@ -1,0 +1,70 @@
+"""BERT, built by transformers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from .language import LanguageModelSettings
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
+
+
+class BERTSettings(LanguageModelSettings):
+    """What all sizes of BERT share."""
+
+    paper: ClassVar[str] = "Devlin et al. 2019, arXiv:1810.04805"
+    tasks: ClassVar[frozenset[str]] = frozenset({"masked_lm", "question_answering"})
+    causal: ClassVar[bool] = False
+
+    n_positions: PositiveInt = 512
+
+    def hf_config(self, vocab_size: int) -> BertConfig:
+        """The configuration of transformers for these settings and a vocabulary of ``vocab_size`` tokens."""
+        from transformers import BertConfig
+
+        return BertConfig(
+            vocab_size=vocab_size,
+            num_hidden_layers=self.n_layer,
+            hidden_size=self.n_embd,
+            num_attention_heads=self.n_head,
+            intermediate_size=self.n_inner,
+            max_position_embeddings=self.n_positions,
+            # The default, 0, would keep that token's embedding from learning, whatever the token is.
+            pad_token_id=None,
+            **self.hf_options(),
+        )
+
+    def hf_options(self) -> dict[str, Any]:
+        """Those options of transformers' configuration that hold for a pretrained checkpoint too."""
+        return {
+            "hidden_dropout_prob": self.dropout,
+            "attention_probs_dropout_prob": self.dropout,
+            "use_cache": False,
+        }
+
+
+class BERTNano(BERTSettings):
+    """A BERT of 0.9 M parameters besides the vocabulary: 4 layers, 2 heads, 128 dimensions."""
+
+    name: Literal["bert_nano"] = "bert_nano"
+    n_layer: PositiveInt = 4
+    n_embd: PositiveInt = 128
+
+
+class BERTBase(BERTSettings):
+    """BERT-base, 110 M parameters: 12 layers, 12 heads, 768 dimensions (set n_layer to 6 for BERT-6)."""
+
+    name: Literal["bert_base"] = "bert_base"
+    n_layer: PositiveInt = 12
+    n_embd: PositiveInt = 768
+
+
+class BERTLarge(BERTSettings):
+    """BERT-large, 335 M parameters: 24 layers, 16 heads, 1024 dimensions."""
+
+    name: Literal["bert_large"] = "bert_large"
+    n_layer: PositiveInt = 24
+    n_embd: PositiveInt = 1024

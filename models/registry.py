@@ -1,0 +1,18 @@
+"""The models that a config can choose by name."""
+
+from __future__ import annotations
+
+from ..registry import Registry
+from .bert import BERTBase, BERTLarge, BERTNano
+from .gpt2 import GPT2, GPT2Nano
+from .mlp import MLP
+from .resnet import ResNet18, ResNet50
+from .settings import CustomModel, ModelSettings
+from .vgg import VGG16
+from .vit import ViTBase, ViTNano
+
+MODELS: Registry[ModelSettings] = Registry(
+    "model",
+    [MLP, ResNet18, ResNet50, VGG16, ViTNano, ViTBase, GPT2Nano, GPT2, BERTNano, BERTBase, BERTLarge],
+    custom=CustomModel,
+)
