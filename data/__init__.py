@@ -1,1 +1,6 @@
 """Data sources: one file a source, a registry."""
+
+from .registry import DATA
+from .settings import DataSettings, Images, Question, Questions, Text
+
+__all__ = ["DATA", "DataSettings", "Images", "Question", "Questions", "Text"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+
+from pydantic import Field
 
 from ..settings import CustomSettings, NamedSettings
 
@@ -17,6 +19,9 @@ Key = tuple[int, int]
 """(epoch, index): what is drawn for a key never depends on what was drawn before it."""
 
 Kind = Literal["images", "text", "questions"]
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Examples(Protocol):

@@ -1,0 +1,80 @@
+"""Files that are made once and kept in the user's cache folder, named by what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from ..errors import UserError
+
+CHECKED_BYTES = 2**26
+"""How much of a cached file is compared with what was written: reading hundreds of gigabytes would take minutes."""
+
+
+def cache_folder() -> Path:
+    """``$WHYADAM_CACHE``, or the folder that the operating system has for caches."""
+    return Path(os.environ.get("WHYADAM_CACHE") or platformdirs.user_cache_dir("whyadam")).expanduser()
+
+
+def content_digest(*parts: str) -> str:
+    """32 hexadecimal digits that stand for ``parts`` and their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(hashlib.blake2b(part.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+    return digest.hexdigest()
+
+
+def cached_file(name: str, build: Callable[[Path], None]) -> Path:
+    """A file of the cache folder, built if it is not there or is not what was written.
+
+    The file appears under its name when it is complete. Two processes that need it at once build it once.
+
+    Args:
+        name: path below the cache folder; it must change whenever the content would.
+        build: writes the content to the path it is given.
+
+    Raises:
+        UserError: the cache folder cannot be written to.
+    """
+    path = cache_folder() / name
+    if _is_intact(path):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not _is_intact(path):
+                _build(path, build)
+    except OSError as error:
+        raise UserError(f"WHYADAM_CACHE: cannot write to the cache folder {cache_folder()}: {error}") from error
+    return path
+
+
+def _build(path: Path, build: Callable[[Path], None]) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        build(unfinished)
+        fingerprint = _fingerprint(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _seal_of(path).write_text(fingerprint)
+
+
+def _is_intact(path: Path) -> bool:
+    seal = _seal_of(path)
+    return path.is_file() and seal.is_file() and seal.read_text() == _fingerprint(path)
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.seal")
+
+
+def _fingerprint(path: Path) -> str:
+    with path.open("rb") as file:
+        start = hashlib.blake2b(file.read(CHECKED_BYTES), digest_size=16).hexdigest()
+    return f"{path.stat().st_size} {start}"

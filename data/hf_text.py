@@ -1,0 +1,109 @@
+"""Text of any size through the `datasets` library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Literal
+
+from pydantic import field_validator
+
+from ..errors import UserError
+from ..settings import Settings
+from .settings import PositiveInt
+from .text import Documents, TextSettings
+
+Part = Literal["train", "evaluation"]
+
+
+class HubSource(Settings):
+    """What ``datasets.load_dataset(path, name, split=…)`` loads; a row is a document.
+
+    Attributes:
+        path: hub id, or a local folder of text, JSON, CSV or Parquet files.
+        name: the set's configuration, as in ``20231101.en``.
+        split: what to train on.
+        evaluation_split: what to evaluate on; without it, the first documents of ``split`` are held out.
+        evaluation_documents: how many are held out then.
+        max_documents: train on no more than that many.
+        text_column: the column with the text.
+        revision: commit of the hub's set. While these keys and the local files stay, the set is taken as unchanged.
+    """
+
+    path: str
+    name: str | None = None
+    split: str = "train"
+    evaluation_split: str | None = None
+    evaluation_documents: PositiveInt = 1000
+    max_documents: PositiveInt | None = None
+    text_column: str = "text"
+    revision: str | None = None
+
+    def version(self) -> str:
+        """Changes when the keys or the local files do."""
+        from .paths import local_folder
+
+        folder = local_folder(self.path, "data.sources.path")
+        files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+        listing = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return json.dumps([self.model_dump(), listing])
+
+    def documents(self, part: Part, streaming: bool) -> Iterator[str]:
+        """The documents of one part."""
+        if self.evaluation_split is not None:
+            documents = self._texts(self.split if part == "train" else self.evaluation_split, streaming)
+        elif part == "train":
+            documents = islice(self._texts(self.split, streaming), self.evaluation_documents, None)
+        else:
+            documents = islice(self._texts(self.split, streaming), self.evaluation_documents)
+        return islice(documents, self.max_documents) if part == "train" else documents
+
+    def _texts(self, split: str, streaming: bool) -> Iterator[str]:
+        """The text of every row that has one."""
+        from .hub import rows
+
+        key = "data.sources.path"
+        for row in rows(self.path, key, split=split, name=self.name, revision=self.revision, streaming=streaming):
+            if self.text_column not in row:
+                columns = ", ".join(row)
+                raise UserError(f"data.sources.text_column: {self.path} has no {self.text_column}, only {columns}")
+            if row[self.text_column] and not row[self.text_column].isspace():
+                yield row[self.text_column]
+
+
+class HFText(TextSettings):
+    """Any text of the Hugging Face hub, or a local folder, read by `datasets`.
+
+    Attributes:
+        sources: one set or several, one after the other.
+        streaming: read documents while they arrive instead of downloading the whole set first; the tokens are the same.
+    """
+
+    paper = "Lhoest et al. 2021, Datasets: A Community Library for Natural Language Processing"
+
+    name: Literal["hf_text"] = "hf_text"
+    sources: tuple[HubSource, ...]
+    streaming: bool = False
+
+    @field_validator("sources")
+    @classmethod
+    def _has_one(cls, sources: tuple[HubSource, ...]) -> tuple[HubSource, ...]:
+        if not sources:
+            raise ValueError("give at least one")
+        return sources
+
+    def parts(self) -> tuple[Documents, Documents]:
+        """The documents of all sources; nothing is downloaded before they are read."""
+        return self._part("train"), self._part("evaluation")
+
+    def _part(self, part: Part) -> Documents:
+        from .cache import content_digest
+
+        def read() -> Iterator[str]:
+            for source in self.sources:
+                yield from source.documents(part, self.streaming)
+
+        names = " + ".join(source.path for source in self.sources)
+        digest = content_digest("hf_text", part, *(source.version() for source in self.sources))
+        return Documents(f"the {part} part of {names}", digest, read)

@@ -1,0 +1,101 @@
+"""What the sources of running text have in common: their tokenizer, their block size and how a text is split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from .settings import DataSettings, Kind, PositiveInt, Text
+
+SPECIAL_TOKENS = ("[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]")
+"""The first entries of every vocabulary that is trained here."""
+
+SMALLEST_VOCABULARY = {"char": 1 + len(SPECIAL_TOKENS), "bpe": 256 + len(SPECIAL_TOKENS)}
+
+
+@dataclass(frozen=True)
+class Documents:
+    """One part of a corpus.
+
+    Attributes:
+        source: what an error message calls it.
+        digest: changes when the text does.
+        read: gives the documents in order, as often as it is called.
+    """
+
+    source: str
+    digest: str
+    read: Callable[[], Iterable[str]]
+
+
+class TokenizedSettings(DataSettings):
+    """A source of text, and the tokenizer that turns it into numbers.
+
+    Attributes:
+        tokenizer: ``char`` (one token a character), ``bpe`` (bytes, as in GPT-2) or ``wordpiece`` (lower case, as in
+            BERT), trained on the training part; or ``pretrained``.
+        vocab_size: most entries of a trained vocabulary, the five special tokens included.
+        tokenizer_name: hub id or folder of the ``pretrained`` tokenizer.
+    """
+
+    tokenizer: Literal["char", "bpe", "wordpiece", "pretrained"] = "bpe"
+    vocab_size: PositiveInt = 4096
+    tokenizer_name: str | None = None
+
+    @field_validator("vocab_size")
+    @classmethod
+    def _has_room_for_the_first_entries(cls, vocab_size: int, fields: ValidationInfo) -> int:
+        kind = str(fields.data.get("tokenizer"))
+        smallest = SMALLEST_VOCABULARY.get(kind, 0)
+        if vocab_size < smallest:
+            raise ValueError(f"{vocab_size} is too small, {kind} needs at least {smallest}")
+        return vocab_size
+
+    @field_validator("tokenizer_name")
+    @classmethod
+    def _goes_with_pretrained(cls, name: str | None, fields: ValidationInfo) -> str | None:
+        if (fields.data.get("tokenizer") == "pretrained") != (name is not None):
+            raise ValueError("give it with tokenizer: pretrained, and only then")
+        return name
+
+
+class TextSettings(TokenizedSettings):
+    """A source of running text, cut into blocks.
+
+    Attributes:
+        block_size: length of one example in tokens.
+    """
+
+    kind: ClassVar[Kind] = "text"
+    block_size: PositiveInt = 128
+
+    def parts(self) -> tuple[Documents, Documents]:
+        """The training part and the part that is held out."""
+        raise NotImplementedError
+
+    def load(self, seed: int) -> Text:
+        """The text as tokens; nothing in it is drawn.
+
+        Raises:
+            UserError: a file is missing, damaged or too short; the message is one line and names it.
+        """
+        from .corpus import load_text
+
+        return load_text(*self.parts(), self)
+
+
+def whole(text: str, source: str) -> Documents:
+    """A text that is one document."""
+    from .cache import content_digest
+
+    return Documents(source, content_digest(text), lambda: [text])
+
+
+def split(text: str, fraction: float, source: str) -> tuple[Documents, Documents]:
+    """Hold out the last ``fraction`` of a text, beginning with a line."""
+    position = round(len(text) * (1 - fraction))
+    cut = text.find("\n", position) + 1 or position
+    return whole(text[:cut], f"the training part of {source}"), whole(text[cut:], f"the evaluation part of {source}")
