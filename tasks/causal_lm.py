@@ -1,0 +1,29 @@
+"""Predicting the next token of running text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ..data.settings import Text
+from ..models.settings import Head
+from .settings import TaskSettings
+
+if TYPE_CHECKING:
+    from .settings import Task
+
+
+class CausalLM(TaskSettings):
+    """Cross-entropy of every next token; scored by perplexity and accuracy."""
+
+    paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners"
+    kind = "text"
+
+    name: Literal["causal_lm"] = "causal_lm"
+
+    def bind(self, data: Text, seed: int) -> Task:
+        """The task over ``data``; nothing in it is drawn."""
+        from .blocks import NextTokenBlocks
+        from .cross_entropy import CrossEntropyTask
+
+        train, evaluation = (NextTokenBlocks(tokens, data.block_size) for tokens in (data.train, data.evaluation))
+        return CrossEntropyTask(Head("causal_lm", data.tokenizer.vocab_size), train, evaluation)

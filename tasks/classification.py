@@ -1,0 +1,30 @@
+"""Naming what an image shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ..data.settings import Images
+from ..models.settings import Head
+from .settings import TaskSettings
+
+if TYPE_CHECKING:
+    from .settings import Task
+
+
+class Classification(TaskSettings):
+    """Cross-entropy between the classes of images; scored by accuracy."""
+
+    kind = "images"
+
+    name: Literal["classification"] = "classification"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    def bind(self, data: Images, seed: int) -> Task:
+        """The task over ``data``; nothing in it is drawn."""
+        from .cross_entropy import CrossEntropyTask
+
+        head = Head("classification", len(data.classes), data.image_size)
+        return CrossEntropyTask(head, data.train, data.evaluation, self.label_smoothing)

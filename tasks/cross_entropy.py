@@ -1,0 +1,99 @@
+"""Cross-entropy over labels: what classification and both kinds of language model minimise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..data.settings import Examples
+from ..models.settings import Head
+from .forward import forward
+from .settings import Batch, Scores, Task
+
+IGNORED = -100
+"""The label of a position that is no term of the loss."""
+
+
+def widened(logits: Tensor) -> Tensor:
+    """The logits in float32 at least, which sums over a whole batch need."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy in nats, summed over the labels that are not ``IGNORED``.
+
+    Args:
+        logits: ``[..., outputs]``; half precision is widened.
+        labels: int64 ``[...]``.
+        label_smoothing: the share of the target that is spread evenly over all outputs.
+    """
+    return functional.cross_entropy(
+        widened(logits).flatten(end_dim=-2),
+        labels.flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+
+
+class CrossEntropyTask(Task):
+    """One label an image, or one a token.
+
+    A batch holds ``labels`` (int64; ``[batch]`` or ``[batch, tokens]``) beside the inputs of the model.
+    """
+
+    def __init__(self, head: Head, train: Examples, evaluation: Examples, label_smoothing: float = 0.0) -> None:
+        self.head = head
+        self.train = train
+        self.evaluation = evaluation
+        self.label_smoothing = label_smoothing
+
+    def count(self, batch: Batch) -> Tensor:
+        """The number of labels that are not ``IGNORED``."""
+        return (batch["labels"] != IGNORED).sum()
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The summed cross-entropy and the number of labels.
+
+        Raises:
+            ValueError: the model's logits do not fit the labels.
+        """
+        return self._loss_of(self._logits(model, batch), batch), self.count(batch)
+
+    def tokens(self, batch: Batch) -> int:
+        """The number of input tokens, 0 for images; blocks of running text have no padding."""
+        return batch["input_ids"].numel() if "input_ids" in batch else 0
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
+        """Mean loss and share of right labels; for language models the perplexity too."""
+        losses, counts, correct = [], [], []
+        for batch in batches:
+            logits = self._logits(model, batch)
+            losses.append(self._loss_of(logits, batch))
+            counts.append(self.count(batch))
+            correct.append((logits.argmax(-1) == batch["labels"]).sum())
+        # Numbers stay on the device until here: waiting for each batch would leave a GPU idle between batches.
+        total = sum(torch.stack(counts).tolist()) if counts else 0
+        if total == 0:
+            raise ValueError("evaluation: there is no label to score")
+        loss = sum(torch.stack(losses).tolist()) / total
+        accuracy = sum(torch.stack(correct).tolist()) / total
+        if self.head.task == "classification":
+            return Scores(loss, accuracy=accuracy)
+        return Scores(loss, perplexity=torch.tensor(loss, dtype=torch.float64).exp().item(), accuracy=accuracy)
+
+    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        output = forward(model, batch)
+        logits: Tensor = getattr(output, "logits", output)
+        labels = batch["labels"]
+        if logits.shape[:-1] != labels.shape or logits.shape[-1] < self.head.outputs:
+            needed = [*labels.shape, self.head.outputs]
+            raise ValueError(f"the model's logits have shape {list(logits.shape)}; {self.head.task} needs {needed}")
+        return logits
+
+    def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
+        return summed_cross_entropy(logits, batch["labels"], self.label_smoothing)

@@ -1,0 +1,100 @@
+"""A problem is a model and a task: what training, noise and curvature work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..data.settings import CustomData, DataSettings, Examples, Images, Kind, Questions, Text
+from ..errors import UserError
+from ..models.settings import CustomModel, ModelSettings
+from ..seeds import derive_seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from .settings import Batch, Task, TaskSettings
+
+DATA_TYPES: dict[Kind, type] = {"images": Images, "text": Text, "questions": Questions}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model and the task it learns."""
+
+    model: nn.Module
+    task: Task
+
+    @property
+    def train(self) -> Examples:
+        """The examples to learn from."""
+        return self.task.train
+
+    @property
+    def evaluation(self) -> Examples:
+        """The examples held out."""
+        return self.task.evaluation
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss summed over the batch's terms, in nats, and their number."""
+        return self.task.loss(model, batch)
+
+
+def build_problem(
+    model_settings: ModelSettings | CustomModel,
+    data_settings: DataSettings | CustomData,
+    task_settings: TaskSettings,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Problem:
+    """Load the data, bind the task to it and build the model, with the same weights on every device.
+
+    Args:
+        model_settings: the ``model`` section of a config.
+        data_settings: the ``data`` section.
+        task_settings: the ``task`` section.
+        seed: the experiment's seed; PyTorch's own generator on the CPU is left as it was.
+        device: where the model goes.
+
+    Raises:
+        UserError: the three do not fit together, or the data cannot be read.
+    """
+    try:
+        task = _bind(task_settings, data_settings, seed)
+        model = _build(model_settings, task, seed)
+        if isinstance(model_settings, CustomModel) or isinstance(data_settings, CustomData):
+            _try_one_example(model, task)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return Problem(model.to(device), task)
+
+
+def _bind(task_settings: TaskSettings, data_settings: DataSettings | CustomData, seed: int) -> Task:
+    data = data_settings.load(seed)
+    if not isinstance(data, DATA_TYPES[task_settings.kind]):
+        raise ValueError(f"task.name: {task_settings.name} needs {task_settings.kind}, not {type(data).__name__}")
+    return task_settings.bind(data, seed)
+
+
+def _build(model_settings: ModelSettings | CustomModel, task: Task, seed: int) -> nn.Module:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "init"))
+        return model_settings.build(task.head)
+
+
+def _try_one_example(model: nn.Module, task: Task) -> None:
+    """What a user wrote is known to fit only when it is run."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            task.loss(model, task.train.batch([(0, 0)]))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"the model cannot do {task.head.task} on this data: {reason}") from error
+    model.train(training)

@@ -1,0 +1,171 @@
+"""The loss of a span, and the scores of the best spans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from whyadam.data.settings import Question
+from whyadam.tasks.span_extraction import SpanTask, best_spans
+
+
+def batch_of(task: SpanTask, indices: range) -> dict[str, Tensor]:
+    return task.evaluation.batch([(0, index) for index in indices])
+
+
+def batches(task: SpanTask, size: int) -> list[dict[str, Tensor]]:
+    pieces = len(task.evaluation)
+    return [batch_of(task, range(i, min(i + size, pieces))) for i in range(0, pieces, size)]
+
+
+@pytest.mark.parametrize("longest", [1, 3, 50])
+def test_best_spans_are_those_of_a_search(longest: int) -> None:
+    """Catches an end before its start, a span too long by one, and spans that reach out of the context."""
+    generator = torch.Generator().manual_seed(0)
+    start_logits, end_logits = torch.randn(2, 8, 12, generator=generator)
+    context = torch.zeros(8, 12, dtype=torch.bool)
+    for row in range(8):
+        context[row, 3 : 5 + row] = True
+    scores, starts, ends = best_spans(start_logits, end_logits, context, longest)
+    for row in range(8):
+        candidates = [
+            (float(start_logits[row, i] + end_logits[row, j]), i, j)
+            for i in range(12)
+            for j in range(i, min(i + longest, 12))
+            if context[row, i] and context[row, j]
+        ]
+        assert (scores[row].item(), starts[row].item(), ends[row].item()) == max(candidates)
+
+
+Answerer = Callable[[int, SpanTask], list[tuple[float, int, int]]]
+
+
+def answering(task: SpanTask, answerer: Answerer) -> nn.Module:
+    """A model that scores, for each piece, the spans that ``answerer`` lists as (score, start, end)."""
+    by_ids = {}
+    for index, piece in enumerate(task.evaluation.pieces):
+        by_ids.setdefault(tuple(piece.input_ids.tolist()), []).append(answerer(index, task))
+
+    class Model(nn.Module):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> SimpleNamespace:
+            start_logits, end_logits = torch.zeros(2, *input_ids.shape)
+            for row, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True)):
+                for score, start, end in by_ids[tuple(ids[mask.bool()].tolist())].pop(0):
+                    start_logits[row, start] = end_logits[row, end] = score
+            return SimpleNamespace(start_logits=start_logits, end_logits=end_logits)
+
+    return Model()
+
+
+def right(index: int, task: SpanTask) -> list[tuple[float, int, int]]:
+    """Sure of the answer where it is; elsewhere of [CLS], and a little of some other span."""
+    piece = task.evaluation.pieces[index]
+    if piece.answer == (0, 0):
+        return [(50.0, 0, 0), (4.0, piece.context_start, piece.context_start)]
+    return [(20.0, 0, 0), (10.0, *piece.answer)]
+
+
+def wrong(index: int, task: SpanTask) -> list[tuple[float, int, int]]:
+    """Sure of a word beside the answer."""
+    piece = task.evaluation.pieces[index]
+    beside = piece.answer[0] - 1 if piece.answer[0] > piece.context_start else piece.answer[1] + 1
+    return [(10.0, beside, beside)] if piece.answer != (0, 0) else []
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_the_right_spans_score_one(span_task: SpanTask, size: int) -> None:
+    """Catches a piece without the answer that wins because it is the first, the last, or sure of [CLS]."""
+    scores = span_task.evaluate(answering(span_task, right), batches(span_task, size))
+    assert (scores.exact_match, scores.f1) == (1.0, 1.0)
+    assert scores.perplexity is None
+    assert scores.accuracy is None
+
+
+def test_the_wrong_spans_score_zero(span_task: SpanTask) -> None:
+    scores = span_task.evaluate(answering(span_task, wrong), batches(span_task, 7))
+    assert (scores.exact_match, scores.f1) == (0.0, 0.0)
+
+
+def test_scores_are_shares_of_the_questions_seen(bind: Callable[..., SpanTask], ask: Callable[..., Question]) -> None:
+    """One answer of three is right, one has one of two words; catches percent, and pieces counted as questions."""
+    task = bind([ask(0, 40, 3, 1), ask(1, 6, 2, 2), ask(2, 6, 5, 1)])
+    third = next(i for i, piece in enumerate(task.evaluation.pieces) if piece.question == 2)
+
+    def answerer(index: int, task: SpanTask) -> list[tuple[float, int, int]]:
+        start, end = task.evaluation.pieces[index].answer
+        if index == third:
+            return [(9.0, start - 1, start - 1)]
+        return [(9.0, start, start)] if end else []
+
+    scores = task.evaluate(answering(task, answerer), batches(task, 2))
+    assert scores.exact_match == pytest.approx(1 / 3)
+    assert scores.f1 == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_any_accepted_answer_is_right(bind: Callable[..., SpanTask], ask: Callable[..., Question]) -> None:
+    question = ask(0, 10, 4, 1)
+    task = bind([replace(question, answers=("w4", "w6"), answer_starts=(question.answer_starts[0], 24))])
+    place = task.evaluation.pieces[0].answer[0] + 2
+    scores = task.evaluate(answering(task, lambda *_: [(9.0, place, place)]), batches(task, 1))
+    assert (scores.exact_match, scores.f1) == (1.0, 1.0)
+
+
+def test_a_diverged_model_is_scored(span_task: SpanTask) -> None:
+    """Catches a crash on a span that reaches out of the context, as infinite logits can make it the best."""
+
+    class Diverged(nn.Module):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> SimpleNamespace:
+            logits = torch.zeros(input_ids.shape)
+            logits[:, -2] = torch.inf
+            return SimpleNamespace(start_logits=logits, end_logits=logits)
+
+    scores = span_task.evaluate(Diverged(), batches(span_task, 1))
+    assert not math.isfinite(scores.loss)
+    assert scores.exact_match == 0
+
+
+class Reader(nn.Module):
+    """Every token sees itself, its type and the mean over the tokens that are no padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.types = nn.Embedding(80, 8), nn.Embedding(2, 8)
+        self.decoder = nn.Linear(8, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> SimpleNamespace:
+        hidden = self.words(input_ids) + self.types(token_type_ids)
+        present = attention_mask[..., None].to(hidden.dtype)
+        mean = (hidden * present).sum(1, keepdim=True) / present.sum(1, keepdim=True)
+        start_logits, end_logits = self.decoder((hidden + mean).tanh()).unbind(-1)
+        return SimpleNamespace(start_logits=start_logits, end_logits=end_logits)
+
+
+def loss_by_hand(task: SpanTask, model: nn.Module, index: int) -> Tensor:
+    """One piece without padding."""
+    batch = batch_of(task, range(index, index + 1))
+    output = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    start, end = task.evaluation.pieces[index].answer
+    return -(output.start_logits.log_softmax(1)[0, start] + output.end_logits.log_softmax(1)[0, end]) / 2
+
+
+def test_the_loss_is_the_mean_of_both_ends_whatever_the_padding(span_task: SpanTask) -> None:
+    """Catches a softmax over padding, which makes the loss of a piece depend on its batch."""
+    model = Reader().double()
+    loss, count = span_task.loss(model, batch_of(span_task, range(len(span_task.train))))
+    expected = sum(loss_by_hand(span_task, model, index) for index in range(len(span_task.train)))
+    torch.testing.assert_close(loss, expected)
+    assert count == len(span_task.train)
+    assert count.dtype == torch.int64
+    scores = span_task.evaluate(model, batches(span_task, 9))
+    assert scores.loss == pytest.approx((expected / count).item())
+
+
+def test_evaluating_nothing_is_refused(span_task: SpanTask) -> None:
+    with pytest.raises(ValueError, match="no question to score"):
+        span_task.evaluate(Reader(), [])
