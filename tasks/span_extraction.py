@@ -43,7 +43,10 @@ class SpanTask(Task):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
-        """Mean loss of the pieces; exact match and F1 of the best answers against all accepted ones."""
+        """Mean loss of the pieces; exact match and F1 of the best answers against all accepted ones.
+
+        Only questions of which all pieces are there are scored: a limit may end between two pieces of a question.
+        """
         losses, spans = [], []
         for batch in batches:
             start_logits, end_logits = _logits(model, batch)
@@ -59,7 +62,9 @@ class SpanTask(Task):
             question = self.evaluation.pieces[piece].question
             if question not in answers or score > answers[question][0]:
                 answers[question] = score, self.evaluation.text(piece, start, end)
-        exact_match, f1 = self._compare({question: text for question, (_, text) in answers.items()})
+        missing = {piece.question for piece in self.evaluation.pieces[max(pieces) + 1 :]}
+        whole = {question: text for question, (_, text) in answers.items() if question not in missing}
+        exact_match, f1 = self._compare(whole) if whole else (None, None)
         return Scores(sum(torch.stack(losses).tolist()) / len(pieces), exact_match=exact_match, f1=f1)
 
     def _compare(self, answers: dict[int, str]) -> tuple[float, float]:

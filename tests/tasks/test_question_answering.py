@@ -169,3 +169,15 @@ def test_the_loss_is_the_mean_of_both_ends_whatever_the_padding(span_task: SpanT
 def test_evaluating_nothing_is_refused(span_task: SpanTask) -> None:
     with pytest.raises(ValueError, match="no question to score"):
         span_task.evaluate(Reader(), [])
+
+
+def test_a_question_whose_pieces_are_not_all_there_is_not_scored(
+    bind: Callable[..., SpanTask], ask: Callable[..., Question]
+) -> None:
+    """An evaluation of the first N pieces would otherwise look for an answer where it is not."""
+    task = bind([ask(0, 6, 2, 1), ask(1, 40, 35, 1)])
+    assert len(task.evaluation) > 2
+    scores = task.evaluate(answering(task, right), [batch_of(task, range(2))])
+    assert (scores.exact_match, scores.f1) == (1.0, 1.0)
+    only_part = task.evaluate(answering(task, right), [batch_of(task, range(1, 2))])
+    assert only_part.exact_match is None
