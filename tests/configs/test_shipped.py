@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-
 from whyadam.configs.load import SHIPPED, load_experiment
 from whyadam.configs.schema import Experiment
-from whyadam.data.settings import Images, Question, Questions, Text
+from whyadam.data.settings import Images, Text
 from whyadam.models.settings import Head
 
 CONFIGS = sorted(SHIPPED.glob("*/*.yaml"))
@@ -35,7 +34,9 @@ def stand_in(experiment: Experiment) -> Any:
     """Data of the form that the config's source gives, for sources that need the network or a disk."""
     data: Any = experiment.data
     tokenizer = SimpleNamespace(
-        vocab_size=30522 if data.kind != "images" and data.tokenizer == "pretrained" else getattr(data, "vocab_size", 0),
+        vocab_size=30522
+        if data.kind != "images" and data.tokenizer == "pretrained"
+        else getattr(data, "vocab_size", 0),
         mask_id=1,
         pad_id=0,
         separator_id=2,
@@ -64,6 +65,9 @@ def test_a_shipped_config_fits_together_at_full_size(path: Path) -> None:
         task = experiment.task.bind(data, seed=0)
         head = task.head
         batch = {name: value.to("meta") for name, value in task.train.batch([(0, 0), (0, 1)]).items()}
+        if "input_ids" in batch:
+            # Without a mask transformers looks for packed sequences, at values that the meta device has not.
+            batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     settings = experiment.model
     if getattr(settings, "pretrained", None):
         settings = settings.model_copy(update={"pretrained": None})
@@ -81,4 +85,4 @@ def test_a_shipped_config_explains_itself(path: Path) -> None:
     assert text.startswith("# ")
     assert load_experiment(path).name.replace("-", "_") == path.stem
     if path.parent.name == "paper":
-        assert "# Marked \"ours\"" in text
+        assert '# Marked "ours"' in text
