@@ -1,0 +1,172 @@
+"""Every optimizer that a config can name; a new one is a file with its class and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
+
+from ..registry import Registry
+from .settings import CustomOptimizer, OptimizerSettings
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""How much of a running average or a momentum is kept from one step to the next."""
+
+HYPERPARAMETERS: dict[str, Any] = {
+    "lr": Annotated[float, Field(gt=0)],
+    "clip": Annotated[float, Field(gt=0)],
+    "momentum": Decay,
+    "nesterov": bool,
+    "betas": tuple[Decay, Decay],
+    "eps": Annotated[float, Field(ge=0)],
+    "alpha": Annotated[float, Field(ge=1, le=2)],
+    "amsgrad": bool,
+    "weight_decay": Annotated[float, Field(ge=0)],
+    "foreach": bool | None,
+    "fused": bool | None,
+}
+"""Type and range of each hyperparameter, by the name that PyTorch and the papers give it."""
+
+REQUIRED: Any = ...
+"""In place of a default: the config must give the hyperparameter."""
+
+
+def rule(
+    name: str, target: str, summary: str, paper: str, *, fixed: Mapping[str, Any] | None = None, **defaults: Any
+) -> type[OptimizerSettings]:
+    """The settings class of one update rule.
+
+    Args:
+        name: what a config writes to choose it.
+        target: its class, as ``module:Class``.
+        summary: one line that says what it does.
+        paper: where it comes from.
+        fixed: keyword arguments of the class that a config cannot change.
+        defaults: its hyperparameters, all of them listed in ``HYPERPARAMETERS``, with the class's own defaults.
+    """
+    fields: dict[str, Any] = {key: (HYPERPARAMETERS[key], default) for key, default in defaults.items()}
+    fields["name"] = (Literal[name], name)
+    settings = create_model(
+        f"{target.partition(':')[2]}Settings",
+        __base__=OptimizerSettings,
+        __doc__=summary,
+        __module__=__name__,
+        **fields,
+    )
+    settings.paper, settings.target, settings.fixed = paper, target, fixed or {}
+    return settings
+
+
+_IMPLEMENTATION: dict[str, Any] = {"foreach": None, "fused": None}
+
+_ZHANG = "Zhang et al., Why are Adaptive Methods Good for Attention Models?, NeurIPS 2020, arXiv:1912.03194"
+
+OPTIMIZERS: Registry[OptimizerSettings] = Registry(
+    "optimizer",
+    [
+        rule(
+            "sgd",
+            "torch.optim:SGD",
+            "Stochastic gradient descent, with momentum if asked (torch's own; weight decay is an L2 penalty).",
+            "Robbins & Monro, Annals of Mathematical Statistics 1951; momentum: Polyak 1964",
+            lr=1e-3,
+            momentum=0.0,
+            nesterov=False,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "adam",
+            "torch.optim:Adam",
+            "Averaged gradient over root mean square gradient (torch's own; weight decay is an L2 penalty).",
+            "Kingma & Ba, ICLR 2015, arXiv:1412.6980",
+            lr=1e-3,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            amsgrad=False,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "adamw",
+            "torch.optim:AdamW",
+            "Adam with decoupled weight decay (torch's own).",
+            "Loshchilov & Hutter, ICLR 2019, arXiv:1711.05101",
+            lr=1e-3,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            amsgrad=False,
+            weight_decay=0.01,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "gclip",
+            "whyadam.optimizers.gclip:GClip",
+            "SGD on the gradient scaled down to a global norm of at most clip, with momentum if asked.",
+            f"{_ZHANG}; norm clipping: Pascanu et al., ICML 2013, arXiv:1211.5063",
+            lr=REQUIRED,
+            clip=REQUIRED,
+            momentum=0.0,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "cclip",
+            "whyadam.optimizers.cclip:CClip",
+            "SGD on the gradient with each coordinate clamped to [-clip, clip], with momentum if asked.",
+            _ZHANG,
+            lr=REQUIRED,
+            clip=REQUIRED,
+            momentum=0.0,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "acclip",
+            "whyadam.optimizers.acclip:ACClip",
+            "Momentum clipped per coordinate at a cap that follows the gradient's size.",
+            _ZHANG,
+            lr=1e-3,
+            betas=(0.9, 0.99),
+            eps=1e-5,
+            alpha=1.0,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "acclip_rms",
+            "whyadam.optimizers.acclip:ACClip",
+            "ACClip divided once more by the root mean square, as public code has it: nearly Adam at alpha = 2.",
+            f"{_ZHANG}; the second division is public code's, not the paper's",
+            fixed={"second_moment": True},
+            lr=1e-3,
+            betas=(0.9, 0.99),
+            eps=1e-5,
+            alpha=2.0,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "signum",
+            "whyadam.optimizers.signum:Signum",
+            "The sign of the averaged gradient; sign descent at momentum = 0.",
+            "Bernstein et al., ICML 2018, arXiv:1802.04434",
+            lr=REQUIRED,
+            momentum=0.9,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+        rule(
+            "normalized_sgd",
+            "whyadam.optimizers.normalized_sgd:NormalizedSGD",
+            "The averaged gradient divided by its global norm: every step has length lr.",
+            "Cutkosky & Mehta, ICML 2020, arXiv:2002.03305; Hazan et al., NeurIPS 2015, arXiv:1507.02030",
+            lr=REQUIRED,
+            momentum=0.9,
+            weight_decay=0.0,
+            **_IMPLEMENTATION,
+        ),
+    ],
+    custom=CustomOptimizer,
+)
