@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -63,16 +62,3 @@ class Registry(Generic[Chosen]):
             details = {"key": "name", "given": str(name), "hint": nearest(str(name), self)}
             raise PydanticCustomError("unknown_name", "{given} is not known; {hint}", details)
         return self._entries[name].model_validate(section)
-
-
-def import_by_name(name: str) -> Any:
-    """The object that ``package.module:attribute`` names.
-
-    Raises:
-        ValueError: the module or the attribute does not exist; the message is one line.
-    """
-    module_name, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot import {name!r}: {error}") from error

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-from .names import nearest
+from .errors import UserError
+from .names import import_by_name, nearest
 
 
 class Settings(BaseModel):
@@ -64,3 +65,14 @@ class CustomSettings(Summarized):
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments that the config gives to the class."""
         return dict(self.model_extra or {})
+
+    def create(self, *positional: Any, **keywords: Any) -> Any:
+        """What the user's class gives for ``positional``, the keys of its section and ``keywords``.
+
+        Raises:
+            UserError: it cannot be imported, or refuses its arguments.
+        """
+        try:
+            return import_by_name(self.name)(*positional, **self.arguments, **keywords)
+        except TypeError as error:
+            raise UserError(f"{self.name} refuses its arguments: {error}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
+from ..errors import UserError
 from ..settings import CustomSettings, NamedSettings
 
 if TYPE_CHECKING:
@@ -115,9 +116,7 @@ class CustomData(CustomSettings):
 
     def load(self, seed: int) -> Images | Text | Questions:
         """What the user's callable returns; it gets ``seed`` beside the keys of the config."""
-        from ..registry import import_by_name
-
-        data = import_by_name(self.name)(**self.arguments, seed=seed)
+        data = self.create(seed=seed)
         if not isinstance(data, Images | Text | Questions):
-            raise ValueError(f"data.name: {self.name} gave a {type(data).__name__}, not Images, Text or Questions")
+            raise UserError(f"data.name: {self.name} gave a {type(data).__name__}, not Images, Text or Questions")
         return data

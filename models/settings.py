@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from ..errors import UserError
 from ..settings import CustomSettings, NamedSettings
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ class ModelSettings(NamedSettings):
         """
         if head.task not in self.tasks:
             known = ", ".join(sorted(self.tasks))
-            raise ValueError(f"task.name: the model {self.name} cannot do {head.task}; it can do {known}")
+            raise UserError(f"task.name: the model {self.name} cannot do {head.task}; it can do {known}")
         if head.image_size is not None and (refusal := self.refuse_images(head.image_size)):
-            raise ValueError(refusal)
+            raise UserError(refusal)
 
     def build(self, head: Head) -> nn.Module:
         """The model with random weights from torch's global generator.
@@ -72,9 +73,7 @@ class CustomModel(CustomSettings):
         """The user's model; its output must fit ``head``, which it is not told."""
         from torch import nn
 
-        from ..registry import import_by_name
-
-        model = import_by_name(self.name)(**self.arguments)
+        model = self.create()
         if not isinstance(model, nn.Module):
-            raise ValueError(f"model.name: {self.name} gave a {type(model).__name__}, not a torch.nn.Module")
+            raise UserError(f"model.name: {self.name} gave a {type(model).__name__}, not a torch.nn.Module")
         return model

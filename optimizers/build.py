@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from ..registry import import_by_name
+from ..errors import UserError
+from ..names import import_by_name
 from .settings import CustomOptimizer, OptimizerSettings
 
 
@@ -23,12 +24,12 @@ def build_optimizer(
         named_parameters: as ``model.named_parameters()`` gives them.
 
     Raises:
-        ValueError: there is nothing to train, a glob of ``no_weight_decay`` matches no parameter, or the user's own
+        UserError: there is nothing to train, a glob of ``no_weight_decay`` matches no parameter, or the user's own
             class cannot be imported, refuses its arguments or is no optimizer.
     """
     trainable = {name: parameter for name, parameter in named_parameters if parameter.requires_grad}
     if not trainable:
-        raise ValueError("optimizer: the model has no parameter that requires gradients")
+        raise UserError("optimizer: the model has no parameter that requires gradients")
     if isinstance(settings, CustomOptimizer):
         return _build_custom(settings, list(trainable.values()))
     optimizer: Optimizer = import_by_name(settings.target)(_groups(settings, trainable), **settings.arguments())
@@ -41,7 +42,7 @@ def _groups(settings: OptimizerSettings, trainable: dict[str, nn.Parameter]) -> 
     for glob in settings.no_weight_decay:
         matches = {name for name in trainable if fnmatchcase(name, glob)}
         if not matches:
-            raise ValueError(
+            raise UserError(
                 f"optimizer.no_weight_decay: {glob!r} matches no parameter; one is {next(iter(trainable))!r}"
             )
         spared |= matches
@@ -53,10 +54,7 @@ def _groups(settings: OptimizerSettings, trainable: dict[str, nn.Parameter]) -> 
 
 
 def _build_custom(settings: CustomOptimizer, parameters: list[nn.Parameter]) -> Optimizer:
-    try:
-        optimizer = import_by_name(settings.name)(parameters, **settings.arguments)
-    except TypeError as error:
-        raise ValueError(f"optimizer: {settings.name} refuses its arguments: {error}") from error
+    optimizer = settings.create(parameters)
     if not isinstance(optimizer, Optimizer):
-        raise ValueError(f"optimizer.name: {settings.name} gave a {type(optimizer).__name__}, not a torch Optimizer")
+        raise UserError(f"optimizer.name: {settings.name} gave a {type(optimizer).__name__}, not a torch Optimizer")
     return optimizer

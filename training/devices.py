@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from ..errors import UserError
 from ..tasks.settings import Batch
 
 
@@ -13,14 +14,14 @@ def choose_device(name: str) -> torch.device:
     """The device of a config's ``training.device``; ``auto`` is a GPU where there is one.
 
     Raises:
-        ValueError: the device is not there.
+        UserError: the device is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device.type]
     if not there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise ValueError(f"training.device: {name} is not there; auto takes what there is")
+        raise UserError(f"training.device: {name} is not there; auto takes what there is")
     return device
 
 

@@ -62,5 +62,5 @@ def test_a_users_own_source_gets_its_keys_and_the_seed_and_must_give_data() -> N
     with pytest.raises(ValueError, match=r"^data.name: builtins:dict gave a dict, not Images, Text or Questions"):
         CustomData(name="builtins:dict", length=3).load(seed=1)
     given = CustomData(name="whyadam.data:Text", train=1, evaluation=2, tokenizer=3, block_size=4)
-    with pytest.raises(TypeError, match="seed"):
+    with pytest.raises(ValueError, match=r"whyadam\.data:Text refuses its arguments: .*seed"):
         given.load(seed=1)
