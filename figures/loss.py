@@ -20,6 +20,9 @@ PANELS = {"train": "training loss (nats)", "eval": "evaluation loss (nats)"}
 def draw_losses(groups: Sequence[Group], out: Path) -> list[Path]:
     """Draw a line a group of runs: the median over its seeds, with a band from the lowest to the highest.
 
+    A cross marks where a run diverged. The axes end above the losses at the start, so that an exploding run does not
+    flatten the others.
+
     Args:
         groups: runs gathered over their seeds.
         out: path without ending.
@@ -27,22 +30,26 @@ def draw_losses(groups: Sequence[Group], out: Path) -> list[Path]:
     Returns:
         The PNG and the PDF.
     """
-    figure = new_figure(columns=len(PANELS))
+    groups = sorted(groups, key=lambda group: (group.experiment.name, group.optimizer, group.lr or 0))
+    highest = _highest_at_start(groups)
+    figure = new_figure(columns=len(PANELS), legend_entries=len(groups))
     for axes, (split, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        for group, line_label in zip(groups, _labels(groups), strict=True):
-            _draw_group(axes, group, split, line_label)
+        for group, line_label, color in zip(groups, _labels(groups), _colors(groups), strict=True):
+            _draw_group(axes, group, split, line_label, color, highest)
         axes.set(xlabel="optimizer steps", ylabel=label)
+        if np.isfinite(highest):
+            lowest = min((loss for group in groups for run in group.runs for loss in run.curve(split)[1]), default=0)
+            axes.set_ylim(lowest - 0.05 * (highest - lowest), highest + 0.05 * (highest - lowest))
         axes.grid(alpha=0.3)
     names = sorted({group.experiment.name for group in groups})
     seeds = max(len(group.runs) for group in groups)
     band = f"median and range over {seeds} seeds" if seeds > 1 else "one seed"
     figure.suptitle(f"{', '.join(names)} ({band})")
-    axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     return save_figure(figure, out)
 
 
-def _draw_group(axes: Axes, group: Group, split: str, label: str) -> None:
-    color = OPTIMIZER_COLORS.get(group.optimizer, OTHER_COLOR)
+def _draw_group(axes: Axes, group: Group, split: str, label: str, color: str, highest: float) -> None:
     curves = [dict(zip(*run.curve(split), strict=True)) for run in group.runs]
     # A diverged seed has a shorter curve: past its end the others are no longer comparable.
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -52,7 +59,26 @@ def _draw_group(axes: Axes, group: Group, split: str, label: str) -> None:
     axes.plot(steps, np.median(losses, axis=0), color=color, label=label)
     axes.fill_between(steps, losses.min(axis=0), losses.max(axis=0), color=color, alpha=0.2, linewidth=0)
     if any(run.status["state"] == "diverged" for run in group.runs):
-        axes.plot(steps[-1], np.median(losses[:, -1]), "x", color=color)
+        axes.plot(steps[-1], min(float(np.median(losses[:, -1])), highest), "x", color=color)
+
+
+def _highest_at_start(groups: Sequence[Group]) -> float:
+    """The highest evaluation loss before the first step; infinite where there was no evaluation."""
+    curves = [run.curve("eval")[1] for group in groups for run in group.runs]
+    return max((losses[0] for losses in curves if losses), default=np.inf)
+
+
+def _colors(groups: Sequence[Group]) -> list[str]:
+    """The optimizer's color; several groups of one optimizer go from light to full."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    colors = []
+    for group in groups:
+        alike = [other for other in groups if other.optimizer == group.optimizer]
+        strength = (alike.index(group) + 1) / len(alike)
+        rgb = to_rgb(OPTIMIZER_COLORS.get(group.optimizer, OTHER_COLOR))
+        colors.append(to_hex([1 - (1 - channel) * (0.25 + 0.75 * strength) for channel in rgb]))
+    return colors
 
 
 def _labels(groups: Sequence[Group]) -> list[str]:

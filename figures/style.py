@@ -35,11 +35,12 @@ OPTIMIZER_LABELS = {
 }
 
 
-def new_figure(columns: int, rows: int = 1) -> Figure:
-    """An empty figure sized for its panels; no window is opened."""
+def new_figure(columns: int, rows: int = 1, legend_entries: int = 0) -> Figure:
+    """An empty figure sized for its panels, and for a legend beside them; no window is opened."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(5.2 * columns, 3.9 * rows), layout="constrained")
+    legend_height = 0.25 * legend_entries + 0.5
+    return Figure(figsize=(5.2 * columns, max(3.9 * rows, legend_height)), layout="constrained")
 
 
 def save_figure(figure: Figure, out: Path) -> list[Path]:

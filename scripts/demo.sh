@@ -11,11 +11,11 @@ train() {
 }
 
 train sgd -s optimizer.momentum=0.9 -s optimizer.lr=0.1 &
-train adam -s optimizer.lr=3e-3
-wait
-train gclip -s optimizer.momentum=0.9 -s optimizer.clip=1 -s optimizer.lr=0.1 &
+train adam -s optimizer.lr=1e-3
+wait $!
+train gclip -s optimizer.momentum=0.9 -s optimizer.clip=1 -s optimizer.lr=0.3 &
 train cclip -s optimizer.momentum=0.9 -s optimizer.clip=1e-3 -s optimizer.lr=0.3
-wait
-train acclip -s optimizer.lr=3
+wait $!
+train acclip -s optimizer.lr=1
 
 whyadam figure loss runs/demo --out runs/demo/loss
