@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Two test processes with one thread each: more threads than cores are many times slower than one.
 THREADS := OMP_NUM_THREADS=1
 
-.PHONY: env demo test test-slow lint types format lock clean
+.PHONY: env demo bench test test-slow lint types format lock clean
 
 env: $(READY)
 
@@ -39,6 +39,9 @@ format: env
 
 demo: env
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
+
+bench: env
+	$(THREADS) $(BIN)/python scripts/bench_noise.py
 
 # Needs uv (https://docs.astral.sh/uv). Hashes, all platforms, no address of a package index.
 lock:

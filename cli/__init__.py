@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from . import figure, listing, train, validate
+from . import figure, listing, noise, train, validate
 
 app = typer.Typer(
     name="whyadam",
@@ -20,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("train")(train.train)
+app.command("noise")(noise.noise)
 app.command("validate")(validate.validate)
 app.command("list")(listing.list_names)
 app.add_typer(figure.app, name="figure")

@@ -98,7 +98,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"-s {override}", [f"the value is not valid YAML: {_one_line(error)}"]) from None
     *sections, last = key.split(".")
     for section in sections:
-        inner = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        inner = values[section]
         if not isinstance(inner, dict):
             raise ConfigError(f"-s {override}", [f"{section} is not a group of keys"])
         values = inner

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from ..data.registry import DATA
 from ..models.registry import MODELS
+from ..noise.settings import NoiseSettings
 from ..optimizers.registry import OPTIMIZERS
 from ..settings import Settings
 from ..tasks.registry import TASKS
@@ -94,8 +95,11 @@ class Experiment(Settings):
     optimizer: AnyOptimizer
     schedule: Schedule = Schedule()
     training: Training
+    noise: NoiseSettings | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_combination(self)
+        if self.noise is not None:
+            self.noise.examples_per_batch(self.training.batch_size)
         return self

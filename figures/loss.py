@@ -76,8 +76,11 @@ def _colors(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         alike = [other for other in groups if other.optimizer == group.optimizer]
         strength = (alike.index(group) + 1) / len(alike)
-        rgb = to_rgb(OPTIMIZER_COLORS.get(group.optimizer, OTHER_COLOR))
-        colors.append(to_hex([1 - (1 - channel) * (0.25 + 0.75 * strength) for channel in rgb]))
+        red, green, blue = (
+            1 - (1 - channel) * (0.25 + 0.75 * strength)
+            for channel in to_rgb(OPTIMIZER_COLORS.get(group.optimizer, OTHER_COLOR))
+        )
+        colors.append(to_hex((red, green, blue)))
     return colors
 
 

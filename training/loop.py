@@ -11,6 +11,7 @@ from ..tasks.problem import Problem
 from .checkpoints import Checkpoints
 from .evaluation import evaluate
 from .interruption import Interruption
+from .noise import NoiseMeter
 from .recorder import Recorder
 from .schedule import learning_rate_factor, number_of_steps
 from .state import TrainingState
@@ -23,6 +24,7 @@ def train(
     state: TrainingState,
     checkpoints: Checkpoints,
     recorder: Recorder,
+    noise: NoiseMeter,
     interruption: Interruption,
 ) -> str:
     """Take a run from where its state stands to its last step, or to the first signal.
@@ -34,7 +36,7 @@ def train(
         ``done`` or ``interrupted``; a checkpoint of that moment has been written.
 
     Raises:
-        DivergedError: a loss or gradient was no finite number; what had been written stays.
+        DivergedError: a loss or a gradient was no finite number; what had been written stays.
     """
     settings, seed = experiment.training, experiment.seed
     order = BatchOrder(len(problem.train), settings.batch_size, seed=seed, start_step=state.step)
@@ -43,6 +45,7 @@ def train(
     if state.step == 0:
         with recorder.measuring():
             recorder.record_evaluation(state, evaluate(problem, settings, seed))
+            noise.measure_if_due(0)
             if 0 in settings.keep_checkpoints:
                 checkpoints.save(0, state.to_checkpoint())
 
@@ -65,6 +68,7 @@ def train(
         with recorder.measuring():
             if _is_due(state.step, settings.eval_every, steps):
                 recorder.record_evaluation(state, evaluate(problem, settings, seed))
+            noise.measure_if_due(state.step)
             is_asked_for = state.step in settings.keep_checkpoints or interruption.signal is not None
             if is_asked_for or _is_due(state.step, settings.checkpoint_every, steps):
                 checkpoints.save(state.step, state.to_checkpoint())

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..configs.schema import Experiment
+from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..tasks.problem import build_problem
 from .checkpoints import Checkpoints
@@ -16,6 +17,7 @@ from .devices import choose_device
 from .interruption import Interruption
 from .loop import train
 from .metrics import MetricsFile
+from .noise import NoiseMeter
 from .progress import Progress
 from .recorder import DivergedError, Recorder
 from .run_folder import RunFolder, describe_environment
@@ -71,6 +73,9 @@ def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
     state = TrainingState(problem.model, optimizer)
     checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
     resumed = _restore(state, checkpoints, device)
+    noise_record = NoiseRecord(folder.path)
+    noise_record.cut(state.step)
+    noise = NoiseMeter(experiment, problem, noise_record)
     with (
         MetricsFile(folder.metrics, keep_until=state.step if resumed else None) as metrics,
         Progress(folder.path.name, number_of_steps(settings, len(problem.train)), start=state.step) as progress,
@@ -78,7 +83,7 @@ def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
     ):
         recorder = Recorder(folder, metrics, progress, epoch_length=len(problem.train))
         try:
-            ending = train(experiment, problem, state, checkpoints, recorder, interruption)
+            ending = train(experiment, problem, state, checkpoints, recorder, noise, interruption)
             recorder.write_status(state, ending)
         except DivergedError as divergence:
             ending = "diverged"

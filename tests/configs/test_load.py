@@ -124,3 +124,12 @@ print([module for module in {heavy} if module in sys.modules])
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_an_override_opens_a_section_that_is_empty(tmp_path: Path, mlp_config: dict[str, Any]) -> None:
+    """A resolved config says `noise: null`."""
+    path = tmp_path / "resolved.yaml"
+    path.write_text(yaml.safe_dump(mlp_config | {"noise": None}))
+    noise = load_experiment(path, ["noise.batches=8"]).noise
+    assert noise is not None
+    assert noise.batches == 8

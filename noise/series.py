@@ -1,0 +1,101 @@
+"""Many series of equal length, and statistics that look at each series in itself and then pool.
+
+A series is measured against its own order statistics or its own scale, never against another's. What is averaged over
+the series is a logarithm or a ratio without units, so series of wildly unequal scale can stand side by side. That is
+the difference from pooling the raw values, which makes Gaussian noise of unequal scales look like infinite variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+QUARTILE_OF_STABLE = 1.654
+"""Distance of the 28 % and the 72 % quantile of a symmetric stable law of scale 1, nearly the same for every alpha.
+
+Fama and Roll (1971), "Parameter estimates for symmetric stable distributions", JASA 66.
+"""
+
+
+class Series:
+    """Series along the last axis, with their order statistics computed once.
+
+    Args:
+        values: ``[..., series, length]``; what leads is a stack of samples that are measured independently.
+    """
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    @cached_property
+    def ordered(self) -> Array:
+        """Each series in ascending order, ``[..., series, length]``."""
+        return np.sort(self.values, axis=-1)
+
+    def quantile(self, probability: float) -> Array:
+        """A quantile of each series, ``[..., series]``; the i-th of n values stands for (i − ½)/n (McCulloch 1986)."""
+        length = self.values.shape[-1]
+        position = min(max(probability * length - 0.5, 0.0), length - 1.0)
+        below = int(position)
+        above = min(below + 1, length - 1)
+        return self.ordered[..., below] + (position - below) * (self.ordered[..., above] - self.ordered[..., below])
+
+    def largest(self, count: int) -> Array:
+        """The ``count`` largest magnitudes of each series in descending order, ``[..., series, count]``."""
+        candidates = self.ordered
+        if 2 * count < candidates.shape[-1]:
+            candidates = np.concatenate([candidates[..., :count], candidates[..., -count:]], axis=-1)
+        return np.sort(np.abs(candidates), axis=-1)[..., : -count - 1 : -1]
+
+    @cached_property
+    def standardised(self) -> Array:
+        """Each series less its median, over its own Fama-Roll scale, ``[..., series, length]``."""
+        scale = (self.quantile(0.72) - self.quantile(0.28)) / QUARTILE_OF_STABLE
+        return (self.values - self.quantile(0.5)[..., None]) / scale[..., None]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A measure of a tail.
+
+    Attributes:
+        name: how rows and messages call it.
+        features: from series to numbers ``[..., series, features]`` whose mean over the series means something.
+        heaviness: from mean features ``[..., features]`` to a score ``[...]`` that grows with the weight of the tail.
+        value: from the score to what is printed: a tail index or a ratio. It is monotone.
+        standard_error: asymptotic standard error of the score, given the score, for one series of independent values;
+            None where only resampling gives one.
+        tells_variance: whether it looks at the tail alone, so closely that it can tell an infinite variance.
+        describes: whether the statistic only describes the sample and says nothing about its tail.
+    """
+
+    name: str
+    features: Callable[[Series], Array]
+    heaviness: Callable[[Array], Array]
+    value: Callable[[Array], Array]
+    standard_error: Callable[[Array], Array] | None = None
+    tells_variance: bool = False
+    describes: bool = False
+
+    def __call__(self, series: Series) -> Array:
+        """The score ``[...]`` of the series pooled."""
+        return self.heaviness(self.features(series).mean(axis=-2))
+
+
+def reciprocal(score: Array) -> Array:
+    """The tail index that belongs to an extreme-value index: 1/score, infinite where the score is not positive."""
+    positive = np.where(score > 0, score, np.nan)
+    return np.where(score <= 0, np.inf, 1 / positive)
+
+
+def row_means(values: Array) -> Array:
+    """Means over the last axis, ``[...]``; a matrix product is many times faster at it than ``mean`` on short rows."""
+    length = values.shape[-1]
+    return values @ np.full(length, 1 / length, dtype=values.dtype)

@@ -1,0 +1,255 @@
+"""The report: its rows, what must not change it, and its verdict on noise whose law is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from dataclasses import asdict, fields
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from whyadam.noise import TailRow, tail_report
+
+BATCHES, WIDTH = 64, 200
+COORDINATES = "across_iterations/dense_coordinate"
+ACROSS = "across_coordinates/dense_coordinate"
+NORM = "across_iterations/norm"
+
+Draw = Callable[[np.random.Generator], np.ndarray]
+
+
+def by_name(noise: np.ndarray, seed: int = 0) -> dict[str, TailRow]:
+    return {row.statistic: row for row in tail_report(noise, seed=seed)}
+
+
+def overall(noise: np.ndarray, seed: int = 0) -> str | None:
+    return tail_report(noise, seed=seed)[-1].verdict
+
+
+def gaussian(seed: int = 0, batches: int = BATCHES, width: int = WIDTH) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((batches, width))
+
+
+def test_rows_have_the_columns_of_the_noise_file_and_are_named_once() -> None:
+    rows = tail_report(gaussian())
+    columns = ["statistic", "value", "ci_low", "ci_high", "control_low", "control_high", "verdict"]
+    assert [field.name for field in fields(TailRow)] == columns
+    assert len({row.statistic for row in rows}) == len(rows)
+    assert rows[-1].statistic == "overall"
+    csv.DictWriter(io.StringIO(), columns).writerows(asdict(row) for row in rows)
+
+
+def test_every_tail_statistic_stands_beside_its_control() -> None:
+    """Each row but the last has an interval and a control in ascending order; each axis is in its name."""
+    for row in tail_report(gaussian())[:-1]:
+        assert row.statistic.startswith(("across_iterations/", "across_coordinates/"))
+        if not row.statistic.endswith("sparse_fraction"):
+            assert None not in (row.ci_low, row.ci_high, row.control_low, row.control_high)
+            assert row.ci_low <= row.value <= row.ci_high
+            assert row.control_low <= row.control_high
+
+
+def test_the_statistics_of_the_literature_are_there() -> None:
+    names = set(by_name(gaussian()))
+    for family in (COORDINATES, ACROSS, "across_iterations/projection"):
+        assert {f"{family}/{name}" for name in ("mcculloch", "ecf", "block", "hill_0.05", "moment_0.05")} <= names
+    for family in ("across_iterations/coordinate", ACROSS, "across_iterations/projection"):
+        assert {f"{family}/{name}" for name in ("kurtosis", "max_share")} <= names
+    extremes = {f"{NORM}/{name}" for name in ("hill_0.05", "hill_0.1", "hill_0.2", "moment_0.2", "pickands_0.1")}
+    assert extremes | {f"{NORM}/quantile_0.5", f"{NORM}/max_share", f"{NORM}/dispersion"} <= names
+
+
+def test_norm_rows_are_those_of_the_norms() -> None:
+    """The norms are found in a basis of the noise's span: would catch a basis that is not orthonormal."""
+    noise = gaussian() * 10.0 ** np.random.default_rng(1).uniform(-3, 0, WIDTH)
+    norms, rows = np.linalg.norm(noise, axis=1), by_name(noise)
+    assert rows[f"{NORM}/quantile_0.5"].value == pytest.approx(np.quantile(norms, 0.5, method="hazen"), rel=1e-4)
+    assert rows[f"{NORM}/max_share"].value == pytest.approx((norms**2).max() / (norms**2).sum(), rel=1e-4)
+    assert rows[f"{NORM}/dispersion"].value == pytest.approx((norms**4).mean() / (norms**2).mean() ** 2 - 1, rel=1e-3)
+
+
+def test_coordinate_rows_are_means_over_the_coordinates() -> None:
+    noise = np.random.default_rng(2).laplace(size=(BATCHES, 50))
+    expected = (stats.kurtosis(noise, fisher=False)).mean() - 3
+    assert by_name(noise)["across_iterations/coordinate/kurtosis"].value == pytest.approx(expected, rel=1e-4)
+
+
+def test_scales_of_coordinates_change_no_coordinate_row() -> None:
+    """Powers of two from 2^-40 to 2^40: would catch raw coordinates of unequal scale being pooled."""
+    noise = np.random.default_rng(3).standard_t(4, (BATCHES, WIDTH))
+    scaled = noise * 2.0 ** np.random.default_rng(4).integers(-40, 40, WIDTH)
+    plain, stretched = by_name(noise), by_name(scaled)
+    for name in plain:
+        if "coordinate/" in name:
+            assert stretched[name].value == pytest.approx(plain[name].value, rel=1e-3), name
+            assert stretched[name].verdict == plain[name].verdict, name
+
+
+def test_the_unit_of_the_noise_changes_nothing_but_norms() -> None:
+    noise = np.random.default_rng(5).standard_t(3, (BATCHES, WIDTH))
+    plain, small = by_name(noise), by_name(noise * 2.0**-80)
+    for name, row in plain.items():
+        factor = 2.0**-80 if "quantile" in name else 1
+        assert small[name].value == pytest.approx(row.value * factor, rel=1e-6), name
+
+
+def test_the_seed_makes_the_report() -> None:
+    noise = gaussian()
+    assert tail_report(noise, seed=1) == tail_report(noise, seed=1)
+    assert tail_report(noise, seed=1) != tail_report(noise, seed=2)
+
+
+def test_tensors_and_single_precision_are_accepted() -> None:
+    noise = torch.from_numpy(gaussian()).float()
+    assert tail_report(noise) == tail_report(noise.numpy())
+
+
+def test_the_p_value_is_the_rank_among_the_surrogates() -> None:
+    assert tail_report(gaussian())[-1].value > 1 / 120
+    heavy = tail_report(np.random.default_rng(6).standard_t(2, (BATCHES, WIDTH)))[-1]
+    assert heavy.value == pytest.approx(1 / 120)
+
+
+def test_heavy_across_iterations_only() -> None:
+    """One random factor a batch: Gaussian across the coordinates of a batch, heavy across the batches."""
+    factor = 1 / np.sqrt(np.random.default_rng(7).chisquare(3, (BATCHES, 1)) / 3)
+    rows = by_name(gaussian(8, width=2000) * factor)
+    assert rows["overall"].verdict == "heavy"
+    assert rows["across_iterations/coordinate/kurtosis"].verdict == "heavy"
+    assert rows[f"{NORM}/dispersion"].verdict == "heavy"
+    assert rows[f"{ACROSS}/hill_0.05"].value > 4
+    assert rows[f"{COORDINATES}/hill_0.05"].value < 4
+
+
+def test_intervals_know_that_the_coordinates_of_a_batch_depend_on_each_other() -> None:
+    """With one factor a batch, 200 coordinates hold no more than 64 values do: the interval must be wide."""
+    factor = 1 / np.sqrt(np.random.default_rng(9).chisquare(3, (BATCHES, 1)) / 3)
+    dependent = by_name(gaussian(10) * factor)[f"{COORDINATES}/hill_0.05"]
+    independent = by_name(np.random.default_rng(11).standard_t(3, (BATCHES, WIDTH)))[f"{COORDINATES}/hill_0.05"]
+    assert math.log(dependent.ci_high / dependent.ci_low) > 2 * math.log(independent.ci_high / independent.ci_low)
+
+
+def test_intervals_hold_what_is_expected_of_gaussian_noise() -> None:
+    """The mean excess kurtosis of 16 Gaussian values is −6/17; would catch intervals that are too narrow or too wide."""
+    rows = [by_name(gaussian(seed, 16, 60), seed)["across_iterations/coordinate/kurtosis"] for seed in range(60)]
+    covered = [row.ci_low < -6 / 17 < row.ci_high for row in rows]
+    assert 53 <= sum(covered) <= 59
+
+
+def correlated(generator: np.random.Generator) -> np.ndarray:
+    return generator.standard_normal((BATCHES, 3)) @ generator.standard_normal((3, WIDTH))
+
+
+def centred(generator: np.random.Generator) -> np.ndarray:
+    noise = generator.standard_normal((BATCHES, WIDTH))
+    return noise - noise.mean(axis=0)
+
+
+def offset(generator: np.random.Generator) -> np.ndarray:
+    return generator.standard_normal((BATCHES, WIDTH)) + generator.standard_normal(WIDTH)
+
+
+def few(generator: np.random.Generator) -> np.ndarray:
+    return generator.standard_normal((BATCHES, 2))
+
+
+def short(generator: np.random.Generator) -> np.ndarray:
+    return generator.standard_normal((8, WIDTH))
+
+
+@pytest.mark.parametrize("draw", [correlated, centred, offset, few, short])
+def test_gaussian_noise_of_every_form_is_called_gaussian(draw: Draw) -> None:
+    """Strong correlation, a reference that is the samples' own mean or another, two coordinates, eight batches.
+
+    Each sample is called otherwise with probability 1/60, so 2 of 8 or more with probability 1/140.
+    """
+    verdicts = [overall(draw(np.random.default_rng(seed)), seed) for seed in range(8)]
+    assert verdicts.count("gaussian") >= 7
+
+
+def sparse(generator: np.random.Generator) -> np.ndarray:
+    """Gradients of which each coordinate is exactly zero in 95 % of the batches, less their mean."""
+    gradients = generator.standard_normal((BATCHES, WIDTH)) * (generator.random((BATCHES, WIDTH)) < 0.05)
+    return gradients - gradients.mean(axis=0)
+
+
+def half_sparse(generator: np.random.Generator) -> np.ndarray:
+    """Occupied with a different probability each: where it is near one half, a median would be a bad scale."""
+    occupied = generator.random((BATCHES, WIDTH)) < generator.uniform(0, 1, WIDTH)
+    return generator.standard_normal((BATCHES, WIDTH)) * occupied - 1e-3
+
+
+def rare_but_bounded(generator: np.random.Generator) -> np.ndarray:
+    """Rare tokens: a coordinate is a hundred times larger in the few batches that hold its token."""
+    probability = 1 / (1 + np.arange(WIDTH) / 20)
+    present = generator.random((BATCHES, WIDTH)) < probability
+    return generator.standard_normal((BATCHES, WIDTH)) * np.where(present, 1, 0.01)
+
+
+def one_outlier(generator: np.random.Generator) -> np.ndarray:
+    noise = generator.standard_normal((BATCHES, WIDTH))
+    noise[5] *= 1e6
+    return noise
+
+
+def three_outliers(generator: np.random.Generator) -> np.ndarray:
+    noise = generator.standard_normal((BATCHES, WIDTH))
+    noise[:3] *= 10
+    return noise
+
+
+def one_factor_a_batch(generator: np.random.Generator) -> np.ndarray:
+    return generator.standard_normal((BATCHES, WIDTH)) / np.sqrt(generator.chisquare(3, (BATCHES, 1)) / 3)
+
+
+@pytest.mark.parametrize(
+    "draw", [sparse, half_sparse, rare_but_bounded, one_outlier, three_outliers, one_factor_a_batch]
+)
+def test_finite_variance_that_looks_worse_is_heavy_and_no_more(draw: Draw) -> None:
+    verdicts = [overall(draw(np.random.default_rng(seed)), seed) for seed in range(4)]
+    assert verdicts == ["heavy"] * 4
+
+
+@pytest.mark.parametrize("law", ["uniform", "signs"])
+def test_bounded_noise_is_light(law: str) -> None:
+    generator = np.random.default_rng(12)
+    draws = {
+        "uniform": lambda: generator.uniform(-1, 1, (BATCHES, WIDTH)),
+        "signs": lambda: generator.choice([-1.0, 1.0], (BATCHES, WIDTH)),
+    }
+    assert [overall(draws[law](), seed) for seed in range(3)] == ["light"] * 3
+
+
+def test_norms_alone_can_tell_an_infinite_variance() -> None:
+    """A stable factor for each batch: only the batches count, so there must be many of them."""
+    generator = np.random.default_rng(13)
+    factor = np.sqrt(stats.levy_stable.rvs(0.5, 1, size=(600, 1), random_state=generator))
+    assert overall(gaussian(14, 600, 30) * factor) == "infinite_variance"
+
+
+def test_sparse_and_constant_coordinates_are_counted() -> None:
+    noise = gaussian(15, width=300)
+    noise[:, :100] = 0.5
+    noise[: BATCHES // 2, 100:200] = 0.25
+    rows = by_name(noise)
+    assert rows["across_iterations/coordinate/sparse_fraction"].value == pytest.approx(2 / 3)
+    assert rows[f"{COORDINATES}/mcculloch"].verdict == "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        (np.ones(5), r"noise must have the shape \[batches, coordinates\], not \[5\]"),
+        (np.ones((9, 0)), r"noise must have the shape \[batches, coordinates\], not \[9, 0\]"),
+        (np.ones((7, 3)), "noise: 7 batches are too few, at least 8 are needed"),
+        (np.full((9, 3), np.nan), "noise must be finite, 27 values are not"),
+        (np.ones((9, 3)), "noise is the same in every batch, there is nothing to measure"),
+    ],
+)
+def test_errors_say_what_is_wrong(noise: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        tail_report(noise)

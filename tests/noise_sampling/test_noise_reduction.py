@@ -1,0 +1,74 @@
+"""What is kept of a noise sample, against the whole sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from whyadam.noise.reduction import ALL, SKETCH_WIDTH, Reduction
+
+SHAPES = {"embedding": (500, 6), "weight": (40, 30), "bias": (40,)}
+LAYERS = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+
+
+def make_noise(samples: int, seed: int = 0) -> list[Tensor]:
+    """Layers of very different scale; the embedding is zero but for a few rows."""
+    generator = torch.Generator().manual_seed(seed)
+    embedding, weight, bias = (torch.randn(samples, *shape, generator=generator) for shape in SHAPES.values())
+    embedding[:, 20:] = 0
+    return [embedding, 10 * weight, 0.1 * bias]
+
+
+def flat(noise: list[Tensor]) -> dict[str, np.ndarray]:
+    layers = {name: layer.flatten(1).numpy() for name, layer in zip(SHAPES, noise, strict=True)}
+    return {**layers, ALL: np.concatenate(list(layers.values()), axis=1)}
+
+
+def test_norms_and_coordinates_are_those_of_the_whole_sample() -> None:
+    noise = make_noise(9)
+    reduction = Reduction(LAYERS, coordinates=50, seed=0)
+    kept = reduction.reduce([[layer[:4] for layer in noise], [layer[4:] for layer in noise]])
+    assert list(kept) == [*SHAPES, ALL]
+    for scope, whole in flat(noise).items():
+        np.testing.assert_allclose(kept[scope].norms, np.linalg.norm(whole, axis=1), rtol=1e-5)
+        np.testing.assert_array_equal(kept[scope].coordinates, whole[:, reduction.positions[scope]])
+        assert len(set(reduction.positions[scope])) == min(50, whole.shape[1])
+
+
+def test_the_sketch_of_a_small_scope_keeps_all_inner_products() -> None:
+    noise = make_noise(5)
+    sketch = Reduction(LAYERS, 10, seed=0).reduce([noise])["bias"].sketch
+    whole = flat(noise)["bias"]
+    assert sketch.shape == whole.shape
+    np.testing.assert_allclose(sketch @ sketch.T, whole @ whole.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scope", ["embedding", "weight", ALL])
+def test_the_sketch_of_a_large_scope_keeps_norms_nearly_and_without_bias(scope: str) -> None:
+    """Over the choice of signs the mean squared ratio is 1, and its deviation about √(2/1021) at most."""
+    noise = make_noise(1)
+    whole = float(np.linalg.norm(flat(noise)[scope]) ** 2)
+    ratios = [
+        float((Reduction(LAYERS, 1, seed).reduce([noise])[scope].sketch ** 2).sum()) / whole for seed in range(60)
+    ]
+    assert np.std(ratios) < 1.5 * (2 / SKETCH_WIDTH) ** 0.5
+    assert np.mean(ratios) == pytest.approx(1, abs=4 * np.std(ratios) / 60**0.5)
+
+
+def test_the_sketch_is_linear() -> None:
+    """What the rotations of the Gaussian control rely on."""
+    reduction = Reduction(LAYERS, 10, seed=0)
+    first, second = make_noise(2, seed=1), make_noise(2, seed=2)
+    sum_of_both = [2 * a - b for a, b in zip(first, second, strict=True)]
+    ours, one, other = (reduction.reduce([noise]) for noise in (sum_of_both, first, second))
+    for scope in ours:
+        np.testing.assert_allclose(ours[scope].sketch, 2 * one[scope].sketch - other[scope].sketch, atol=1e-4)
+
+
+def test_the_same_seed_keeps_the_same() -> None:
+    noise = make_noise(1)
+    first, second, other = (Reduction(LAYERS, 10, seed).reduce([noise]) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first[ALL].sketch, second[ALL].sketch)
+    np.testing.assert_array_equal(first[ALL].coordinates, second[ALL].coordinates)
+    assert not np.array_equal(first[ALL].coordinates, other[ALL].coordinates)
