@@ -1,0 +1,91 @@
+"""The Hessian as an optimizer with a diagonal preconditioner sees it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..errors import UserError
+from .operators import HessianOperator
+
+
+class Preconditioned:
+    """D^{-1/2} H D^{-1/2}, symmetric and with the eigenvalues of D^{-1} H.
+
+    Steps along D^{-1} g in the weights are gradient descent with this matrix in the weights times D^{1/2}.
+
+    Attributes:
+        size: number of parameters.
+        dtype: precision of the model.
+        device: of the model.
+    """
+
+    def __init__(self, operator: HessianOperator, scale: Tensor) -> None:
+        """Take the diagonal.
+
+        Args:
+            operator: H.
+            scale: D, ``[size]``, positive.
+
+        Raises:
+            UserError: an entry of D is not positive.
+        """
+        if not (scale > 0).all():
+            raise UserError("a preconditioner must be positive: give Adam an eps larger than 0")
+        self._operator = operator
+        self._root = scale.double().rsqrt()
+        self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """The product with ``v`` of shape ``[size]``."""
+        return self.matmat(vector[None])[0]
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """The products with several vectors ``[k, size]``, one a row."""
+        root = self._root.to(vectors.dtype)
+        return self._operator.matmat(vectors * root) * root
+
+
+def adam_scale(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """D = √v̂ + eps of an Adam or AdamW that has taken a step, one tensor a trained parameter.
+
+    Raises:
+        UserError: the optimizer keeps no second moment for a parameter.
+    """
+    return {name: root for name, (root, _) in _moments(model, optimizer).items()}
+
+
+def first_scale(gradient: dict[str, Tensor], eps: float = 1e-8) -> dict[str, Tensor]:
+    """D = abs(g) + eps, what Adam divides by at its first step; for a model that has not been trained.
+
+    Args:
+        gradient: one tensor a parameter.
+        eps: of Adam.
+    """
+    return {name: value.abs() + eps for name, value in gradient.items()}
+
+
+def adam_direction(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """m̂ / (√v̂ + eps), the step that Adam last took per unit of learning rate, one tensor a trained parameter.
+
+    Raises:
+        UserError: the optimizer keeps no moments for a parameter.
+    """
+    return {name: mean / root for name, (root, mean) in _moments(model, optimizer).items()}
+
+
+def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, tuple[Tensor, Tensor]]:
+    """√v̂ + eps and m̂ of each trained parameter."""
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    moments = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        state = optimizer.state.get(parameter, {})
+        if not {"exp_avg", "exp_avg_sq", "step"} <= set(state):
+            raise UserError(f"{type(optimizer).__name__} has no Adam moments for {name}: train with Adam first")
+        beta1, beta2 = groups[parameter]["betas"]
+        step = float(state["step"])
+        root = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt() + groups[parameter]["eps"]
+        moments[name] = (root.detach(), (state["exp_avg"] / (1 - beta1**step)).detach())
+    return moments

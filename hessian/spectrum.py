@@ -1,0 +1,97 @@
+"""A spectrum as a quadrature: nodes and weights instead of all eigenvalues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SUM_TOLERANCE = 1e-5
+"""How far the weights of a probe may be from summing to one; they may come from a text file."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The eigenvalue distribution of a symmetric matrix, estimated once a probe.
+
+    ``Σ_j weights[p, j] · f(nodes[p, j])`` estimates ``trace(f(H)) / size`` for each probe p. Short rows are padded
+    with one of their own nodes at weight 0.
+
+    Attributes:
+        nodes: ``[probes, nodes]``, in the units of the matrix.
+        weights: ``[probes, nodes]``, not negative, each row sums to 1.
+        size: rows of the matrix; None where nobody knows.
+    """
+
+    nodes: Tensor
+    weights: Tensor
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.nodes.dim() != 2 or self.nodes.shape != self.weights.shape or not self.nodes.numel():
+            shapes = f"{list(self.nodes.shape)} and {list(self.weights.shape)}"
+            raise ValueError(f"nodes and weights must both have the shape [probes, nodes], not {shapes}")
+        if not self.nodes.isfinite().all():
+            raise ValueError("a spectrum must have finite nodes")
+        if (self.weights < 0).any() or ((self.weights.sum(1) - 1).abs() > SUM_TOLERANCE).any():
+            raise ValueError("the weights of a spectrum must not be negative and must sum to 1 for each probe")
+
+    @property
+    def probes(self) -> int:
+        """Number of independent estimates."""
+        return len(self.nodes)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the nodes are all the eigenvalues: one row of equal weights."""
+        return (
+            self.probes == 1 and self.nodes.shape[1] == self.size and bool((self.weights == self.weights[0, 0]).all())
+        )
+
+    @property
+    def smallest(self) -> float:
+        """Smallest node, the estimate of λ_min."""
+        return float(self.nodes.min())
+
+    @property
+    def largest(self) -> float:
+        """Largest node, the estimate of λ_max."""
+        return float(self.nodes.max())
+
+    def moments(self, power: int) -> Tensor:
+        """``[probes]``: each probe's estimate of trace(H^power) / size."""
+        return (self.weights * self.nodes**power).sum(1)
+
+    def pooled(self) -> tuple[Tensor, Tensor]:
+        """Nodes and weights of the mean over probes, both ``[nodes]``; nodes that all probes share come once."""
+        if bool((self.nodes == self.nodes[:1]).all()):
+            return self.nodes[0], self.weights.mean(0)
+        return self.nodes.flatten(), self.weights.flatten() / self.probes
+
+    def halves(self) -> tuple[Spectrum, Spectrum] | None:
+        """The even and the odd probes, two estimates of the same matrix; None of a single probe."""
+        if self.probes == 1:
+            return None
+        return (
+            Spectrum(self.nodes[::2], self.weights[::2], self.size),
+            Spectrum(self.nodes[1::2], self.weights[1::2], self.size),
+        )
+
+    def scaled(self, factor: float) -> Spectrum:
+        """The spectrum of the matrix times ``factor``."""
+        return Spectrum(self.nodes * factor, self.weights, self.size)
+
+
+def stack_probes(rows: Sequence[tuple[Tensor, Tensor]], size: int | None) -> Spectrum:
+    """One spectrum from the nodes and weights of single probes, which may differ in length.
+
+    Args:
+        rows: nodes and weights, both ``[nodes]``, of one probe each.
+        size: rows of the matrix.
+    """
+    longest = max(len(nodes) for nodes, _ in rows)
+    nodes = torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row, _ in rows])
+    weights = torch.stack([torch.cat([row, row.new_zeros(longest - len(row))]) for _, row in rows])
+    return Spectrum(nodes, weights, size)
