@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .estimators import TailEstimate, tail_index, tail_index_path
     from .references import effective_dimension, gaussian_norms, stable_norms
     from .report import TailRow, tail_report
+    from .sampling import gradient_noise
     from .surrogates import gaussian_surrogates
     from .variance import NoiseScale, gradient_noise_scale, running_variance
 
@@ -19,6 +20,7 @@ __all__ = [
     "effective_dimension",
     "gaussian_norms",
     "gaussian_surrogates",
+    "gradient_noise",
     "gradient_noise_scale",
     "running_variance",
     "stable_norms",
@@ -34,6 +36,7 @@ _HOME = {
     "effective_dimension": "references",
     "gaussian_norms": "references",
     "gaussian_surrogates": "surrogates",
+    "gradient_noise": "sampling",
     "gradient_noise_scale": "variance",
     "running_variance": "variance",
     "stable_norms": "references",
