@@ -97,7 +97,7 @@ class HessianOperator:
     def unflatten(self, vector: Tensor) -> list[Tensor]:
         """A vector ``[..., size]`` as one tensor a piece of the block, ``[..., *piece]``."""
         parts = vector.split([leaf.numel() for leaf in self._leaves], dim=-1)
-        return [part.unflatten(-1, leaf.shape) for part, leaf in zip(parts, self._leaves, strict=True)]
+        return [part.reshape(part.shape[:-1] + leaf.shape) for part, leaf in zip(parts, self._leaves, strict=True)]
 
     def _products(self, vectors: Tensor) -> Tensor:
         if len(vectors) > 1:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 
-QUARTILE_OF_STABLE = 1.654
+STABLE_QUANTILE_DISTANCE = 1.654
 """Distance of the 28 % and the 72 % quantile of a symmetric stable law of scale 1, nearly the same for every alpha.
 
 Fama and Roll (1971), "Parameter estimates for symmetric stable distributions", JASA 66.
@@ -57,7 +57,7 @@ class Series:
     @cached_property
     def standardised(self) -> Array:
         """Each series less its median, over its own Fama-Roll scale, ``[..., series, length]``."""
-        scale = (self.quantile(0.72) - self.quantile(0.28)) / QUARTILE_OF_STABLE
+        scale = (self.quantile(0.72) - self.quantile(0.28)) / STABLE_QUANTILE_DISTANCE
         return (self.values - self.quantile(0.5)[..., None]) / scale[..., None]
 
 

@@ -56,8 +56,8 @@ def joint_departure(scores: Array, controls: Array) -> tuple[Departure, float]:
     low, median, high = np.quantile(everything, [0.05, 0.5, 0.95], axis=0, method="inverted_cdf")
     usable = np.isfinite(low) & np.isfinite(high) & (low < median) & (median < high)
     distances = everything[:, usable] - median[usable]
-    heaviest = (distances / (high - median)[usable]).max(axis=1)
-    lightest = (distances / (median - low)[usable]).min(axis=1)
+    heaviest = (distances / (high - median)[usable]).max(axis=1, initial=-np.inf)
+    lightest = (distances / (median - low)[usable]).min(axis=1, initial=np.inf)
     p_value = float(np.mean(heaviest >= heaviest[0]))
     if heaviest[0] > heaviest[1:].max():
         return "heavy", p_value

@@ -143,6 +143,18 @@ def test_block_in_which_the_loss_is_linear_is_zero() -> None:
     assert not dense(operator).any()
 
 
+def test_parameter_without_dimensions_has_a_curvature() -> None:
+    """A learned temperature, for instance."""
+    model = nn.ParameterDict({"scale": torch.tensor(2.0), "weight": torch.ones(1, 2)}).double()
+
+    def product(model: nn.ParameterDict, batch: None) -> tuple[Tensor, int]:
+        return (model["scale"] ** 2 * model["weight"]).sum(), 1
+
+    expected = torch.tensor([[4.0, 4.0, 4.0], [4.0, 0.0, 0.0], [4.0, 0.0, 0.0]]).double()
+    torch.testing.assert_close(dense(HessianOperator(model, product, [None])), expected)
+    assert [block.name for block in partition(model)] == ["scale", "weight"]
+
+
 def test_single_precision_model_gives_vectors_in_the_type_they_came(case_named: Any, loss: Any) -> None:
     case = case_named("mlp")
     vector = torch.randn(3, dtype=torch.float64)
