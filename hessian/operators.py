@@ -113,7 +113,8 @@ class HessianOperator:
         directions = self.unflatten(vectors.to(self.dtype))
         total = torch.zeros_like(vectors)
         for gradients in self._all_gradients():
-            total += _flat(self._differentiate_along(gradients, directions), start_dim=1)
+            products = self._differentiate_along(gradients, directions)
+            total += torch.cat([product.reshape(len(vectors), -1) for product in products], dim=1)
         return total
 
     def _differentiate_along(self, gradients: Sequence[Tensor], directions: list[Tensor]) -> Sequence[Tensor]:
@@ -178,5 +179,5 @@ def mean_gradient(model: nn.Module, loss_fn: Loss, batches: Iterable[Any]) -> di
     return dict(zip(names, operator.unflatten(operator.gradient()), strict=True))
 
 
-def _flat(tensors: Sequence[Tensor], start_dim: int = 0) -> Tensor:
-    return torch.cat([tensor.flatten(start_dim) for tensor in tensors], dim=-1)
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])

@@ -39,11 +39,10 @@ def test_full_and_every_block_equal_the_dense_hessian(case: Any, loss: Any) -> N
     full = dense(HessianOperator(case.model, loss, case.batches))
     torch.testing.assert_close(full, expected, rtol=0, atol=1e-8)
     where = places(case.model)
-    for kind in ("default", "neurons"):
-        for block in partition(case.model, kind):
-            rows = block.of(where)
-            found = dense(HessianOperator(case.model, loss, case.batches, block))
-            torch.testing.assert_close(found, expected[rows][:, rows], rtol=0, atol=1e-8, msg=block.name)
+    for block in partition(case.model) + partition(case.model, "neurons")[::7]:
+        rows = block.of(where)
+        found = dense(HessianOperator(case.model, loss, case.batches, block))
+        torch.testing.assert_close(found, expected[rows][:, rows], rtol=0, atol=1e-8, msg=block.name)
 
 
 def test_quadratic_has_the_hessian_it_was_made_of(symmetric: Callable[[Tensor], Tensor]) -> None:
