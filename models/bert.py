@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from .language import LanguageModelSettings
 
 if TYPE_CHECKING:
-    from transformers import BertConfig
+    from transformers import BertConfig, PreTrainedModel
 
 
 class BERTSettings(LanguageModelSettings):
@@ -34,6 +34,7 @@ class BERTSettings(LanguageModelSettings):
             max_position_embeddings=self.n_positions,
             # The default, 0, would keep that token's embedding from learning, whatever the token is.
             pad_token_id=None,
+            attn_implementation=self.attention,
             **self.hf_options(),
         )
 
@@ -44,6 +45,16 @@ class BERTSettings(LanguageModelSettings):
             "attention_probs_dropout_prob": self.dropout,
             "use_cache": False,
         }
+
+    def hf_class(self, task: str) -> type[PreTrainedModel]:
+        """The class of transformers that has the head for a task."""
+        if task == "question_answering":
+            from transformers import BertForQuestionAnswering
+
+            return BertForQuestionAnswering
+        from .masked_bert import MaskedBert
+
+        return MaskedBert
 
 
 class BERTNano(BERTSettings):

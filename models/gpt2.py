@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from .language import LanguageModelSettings
 
 if TYPE_CHECKING:
-    from transformers import GPT2Config
+    from transformers import GPT2Config, PreTrainedModel
 
 
 class GPT2Settings(LanguageModelSettings):
@@ -35,6 +35,7 @@ class GPT2Settings(LanguageModelSettings):
             # Only text generation uses these. Transformers warns of the defaults where the vocabulary lacks them.
             bos_token_id=None,
             eos_token_id=None,
+            attn_implementation=self.attention,
             **self.hf_options(),
         )
 
@@ -46,6 +47,12 @@ class GPT2Settings(LanguageModelSettings):
             "attn_pdrop": self.dropout,
             "use_cache": False,
         }
+
+    def hf_class(self, task: str) -> type[PreTrainedModel]:
+        """The class of transformers that has the head for a task."""
+        from transformers import GPT2LMHeadModel
+
+        return GPT2LMHeadModel
 
 
 class GPT2Nano(GPT2Settings):

@@ -11,14 +11,7 @@ from .transformer import TransformerSettings
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedConfig
-
-AUTO_CLASSES = {
-    "causal_lm": "AutoModelForCausalLM",
-    "masked_lm": "AutoModelForMaskedLM",
-    "question_answering": "AutoModelForQuestionAnswering",
-}
-"""The class of transformers that gives a model its head, by task."""
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 class LanguageModelSettings(TransformerSettings):
@@ -48,6 +41,10 @@ class LanguageModelSettings(TransformerSettings):
         """Those options of transformers' configuration that hold for a pretrained checkpoint too."""
         raise NotImplementedError
 
+    def hf_class(self, task: str) -> type[PreTrainedModel]:
+        """The class of transformers that has the head for a task."""
+        raise NotImplementedError
+
     def build(self, head: Head) -> nn.Module:
         """Transformers' model with its initialisation, or the checkpoint's weights; in training mode.
 
@@ -55,16 +52,13 @@ class LanguageModelSettings(TransformerSettings):
             ValueError: the model cannot do the task, or the checkpoint is missing, damaged or of other sizes.
         """
         self.check(head)
-        import transformers
-
         from .attention import spell_out_masks
         from .pretrained import load_pretrained
 
-        auto_class = getattr(transformers, AUTO_CLASSES[head.task])
-        config = self.hf_config(head.outputs)
+        model_class, config = self.hf_class(head.task), self.hf_config(head.outputs)
         if self.pretrained is None:
-            model = auto_class.from_config(config, attn_implementation=self.attention)
+            model: nn.Module = model_class(config).train()
         else:
-            model = load_pretrained(self.pretrained, auto_class, config, self.hf_options(), self.attention)
+            model = load_pretrained(self.pretrained, model_class, config, self.hf_options(), self.attention)
         spell_out_masks(model, self.causal)
         return model

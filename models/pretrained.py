@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def load_pretrained(
-    source: str, auto_class: Any, expected: PreTrainedConfig, options: dict[str, Any], attention: str
+    source: str, model_class: Any, expected: PreTrainedConfig, options: dict[str, Any], attention: str
 ) -> nn.Module:
     """The model of a checkpoint, in float32 and training mode; a head that it lacks gets random weights.
 
     Args:
         source: folder, or name on the Hugging Face hub.
-        auto_class: the class of transformers that loads a model with the right head.
+        model_class: the class of transformers that has the right head.
         expected: the family, sizes and vocabulary that the checkpoint must have.
         options: entries of the checkpoint's configuration to replace.
         attention: ``sdpa`` or ``eager``.
@@ -43,7 +43,7 @@ def load_pretrained(
             raise ValueError(f"model.pretrained: cannot load {source}: {_first_line(error)}") from error
         _check(source, config, expected)
         try:
-            model, report = auto_class.from_pretrained(
+            model, report = model_class.from_pretrained(
                 source,
                 config=config,
                 attn_implementation=attention,

@@ -7,12 +7,13 @@ from .bert import BERTBase, BERTLarge, BERTNano
 from .gpt2 import GPT2, GPT2Nano
 from .mlp import MLP
 from .resnet import ResNet18, ResNet50
+from .scaled_mlp import ScaledMLP
 from .settings import CustomModel, ModelSettings
 from .vgg import VGG16
 from .vit import ViTBase, ViTNano
 
 MODELS: Registry[ModelSettings] = Registry(
     "model",
-    [MLP, ResNet18, ResNet50, VGG16, ViTNano, ViTBase, GPT2Nano, GPT2, BERTNano, BERTBase, BERTLarge],
+    [MLP, ScaledMLP, ResNet18, ResNet50, VGG16, ViTNano, ViTBase, GPT2Nano, GPT2, BERTNano, BERTBase, BERTLarge],
     custom=CustomModel,
 )

@@ -28,11 +28,12 @@ Battery = list[tuple[str, Statistic]]
 """Statistics, each with the family of series that it looks at."""
 
 
-def battery(batches: int, dense: int, norm_unit: float) -> Battery:
+def battery(batches: int, coordinates: int, dense: int, norm_unit: float) -> Battery:
     """All statistics of a report.
 
     Args:
         batches: number of mini-batches, the length of a series across iterations.
+        coordinates: number of coordinates.
         dense: number of coordinates with a scale of their own, the length of a series across coordinates.
         norm_unit: what norms were divided by.
     """
@@ -40,8 +41,9 @@ def battery(batches: int, dense: int, norm_unit: float) -> Battery:
     families: dict[str, tuple[Statistic, ...]] = {
         NORM: (*(quantile(probability, norm_unit) for probability in NORM_QUANTILES), *_of_norms(batches)),
         PROJECTION: (*across_iterations, *shape),
-        COORDINATE: shape,
     }
+    if coordinates:
+        families[COORDINATE] = shape
     if dense:
         families[DENSE_COORDINATE] = across_iterations
     if dense >= FEWEST_ACROSS:

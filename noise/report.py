@@ -39,7 +39,7 @@ class TailRow:
 
 
 @np.errstate(divide="ignore", invalid="ignore")
-def tail_report(noise: ArrayLike, *, seed: int = 0) -> list[TailRow]:
+def tail_report(noise: ArrayLike, *, sketch: ArrayLike | None = None, seed: int = 0) -> list[TailRow]:
     """Measure the tail of gradient noise in every way that is known to mean something, and judge it.
 
     A row is named ``AXIS/OF/STATISTIC``. The axis says where the tail is looked for: ``across_iterations`` in the
@@ -61,6 +61,8 @@ def tail_report(noise: ArrayLike, *, seed: int = 0) -> list[TailRow]:
     Args:
         noise: ``[batches, coordinates]``: each row is the gradient of one mini-batch (or one example) less the
             reference gradient, at the same weights. At least 8 batches; 64 give sharp answers.
+        sketch: ``[batches, width]``: random signed sums over all coordinates, where ``noise`` holds only some of them.
+            Norms and projections are then those of the sketch (see ``Reduction``).
         seed: chooses the measured coordinates, the random projections and the surrogates.
 
     Returns:
@@ -68,10 +70,10 @@ def tail_report(noise: ArrayLike, *, seed: int = 0) -> list[TailRow]:
         look as heavy.
 
     Raises:
-        ValueError: ``noise`` has the wrong shape, fewer than 8 batches, values that are not finite, or rows that are
-            all the same.
+        ValueError: ``noise`` or ``sketch`` has the wrong shape, fewer than 8 batches, values that are not finite, or
+            rows that are all the same.
     """
-    sample = prepare(noise, seed=seed)
+    sample = prepare(noise, sketch, seed=seed)
     scores = sample.scores(sample.rows)
     controls = np.concatenate([sample.scores(stack) for stack in rotations(sample.rows, SURROGATES, seed=seed)])
     errors = jackknife(lambda kept: sample.scores(sample.rows[:, kept]), sample.batches)

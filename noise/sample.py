@@ -60,7 +60,7 @@ class NoiseSample:
     @cached_property
     def battery(self) -> Battery:
         """The statistics, in the order of their scores."""
-        return battery(self.batches, self.dense, self.norm_unit)
+        return battery(self.batches, self.coordinates, self.dense, self.norm_unit)
 
     def scores(self, stack: Array) -> Array:
         """Every statistic of every sample of a stack ``[..., rows, batches]``, as ``[..., statistics]``."""
@@ -74,9 +74,10 @@ class NoiseSample:
         families = {
             NORM: Series(np.linalg.norm(stack[..., projections:, :], axis=-2, keepdims=True)),
             PROJECTION: Series(stack[..., self.coordinates : projections, :]),
-            COORDINATE: Series(stack[..., : self.coordinates, :]),
         }
-        if self.dense == self.coordinates:
+        if self.coordinates:
+            families[COORDINATE] = Series(stack[..., : self.coordinates, :])
+        if 0 < self.dense == self.coordinates:
             families[DENSE_COORDINATE] = families[COORDINATE]
         elif self.dense:
             families[DENSE_COORDINATE] = Series(stack[..., : self.dense, :])
@@ -86,27 +87,33 @@ class NoiseSample:
         return families
 
 
-def prepare(noise: ArrayLike, *, seed: int) -> NoiseSample:
+def prepare(noise: ArrayLike, sketch: ArrayLike | None = None, *, seed: int) -> NoiseSample:
     """Check a noise matrix and choose what is measured of it.
 
     Args:
         noise: ``[batches, coordinates]``, at least 8 batches.
+        sketch: ``[batches, width]``, where norms and projections are taken from; ``noise`` by default.
         seed: chooses the sampled coordinates and the projections.
 
     Raises:
         ValueError: wrong number of dimensions, too few batches, no coordinates, NaN or infinite values, or noise that
             is the same in all batches.
     """
-    matrix = np.asarray(noise)
-    varying = _checked(matrix)
-    norm_unit = float(np.abs(matrix).max())
+    matrix = _checked(np.asarray(noise))
+    whole = matrix if sketch is None else _checked(np.asarray(sketch))
+    if len(whole) != len(matrix):
+        raise ValueError(f"sketch has {len(whole)} batches, noise has {len(matrix)}: they must be the same batches")
+    if not _varying(whole).size:
+        raise ValueError("noise is the same in every batch, there is nothing to measure")
+    norm_unit = float(np.abs(whole).max())
     generator = np.random.default_rng(derive_seed(seed, "tail_report"))
+    varying = _varying(matrix)
     count = min(len(varying), max(FEWEST_SAMPLED, SAMPLED_VALUES // len(matrix)))
     chosen = matrix[:, generator.choice(varying, count, replace=False)].T.astype(np.float64)
     tied = _tied(chosen)
     coordinates = np.concatenate([chosen[~tied], chosen[tied]])
     coordinates /= np.abs(coordinates).max(axis=1, keepdims=True)
-    projections, basis = _projections_and_basis(matrix, norm_unit, generator)
+    projections, basis = _projections_and_basis(whole, norm_unit, generator)
     dense = int((~tied).sum())
     return NoiseSample(
         # Single precision halves the time, and every statistic is a ratio or a logarithm of one.
@@ -114,22 +121,23 @@ def prepare(noise: ArrayLike, *, seed: int) -> NoiseSample:
         dense=dense,
         coordinates=count,
         norm_unit=norm_unit,
-        sparse_fraction=1 - dense / count * len(varying) / matrix.shape[1],
+        sparse_fraction=1 - dense / max(1, count) * len(varying) / matrix.shape[1],
     )
 
 
-def _checked(matrix: Array) -> NDArray[np.intp]:
-    """The coordinates that vary over the batches."""
+def _checked(matrix: Array) -> Array:
     if matrix.ndim != 2 or not matrix.shape[1]:
         raise ValueError(f"noise must have the shape [batches, coordinates], not {list(matrix.shape)}")
     if len(matrix) < FEWEST_BATCHES:
         raise ValueError(f"noise: {len(matrix)} batches are too few, at least {FEWEST_BATCHES} are needed")
     if not np.isfinite(matrix).all():
         raise ValueError(f"noise must be finite, {np.count_nonzero(~np.isfinite(matrix))} values are not")
-    varying = np.flatnonzero((matrix != matrix[0]).any(axis=0))
-    if not len(varying):
-        raise ValueError("noise is the same in every batch, there is nothing to measure")
-    return varying
+    return matrix
+
+
+def _varying(matrix: Array) -> NDArray[np.intp]:
+    """The coordinates that are not the same in all batches."""
+    return np.flatnonzero((matrix != matrix[0]).any(axis=0))
 
 
 def _tied(coordinates: Array) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import binom
 
-from .battery import NORM, NORM_QUANTILES, PROJECTION
+from .battery import NORM, NORM_QUANTILES
 from .reduction import ScopeNoise, Values
 from .references import effective_dimension
 from .report import TailRow, tail_report
@@ -15,10 +15,7 @@ from .series import Array
 from .surrogates import rotations
 from .variance import running_variance
 
-OVERALL = "overall"
 NORM_QUANTILE = f"{NORM}/quantile_"
-ORDER = ("gaussian", "light", "heavy", "infinite_variance")
-"""Of two verdicts the later one counts."""
 
 
 def describe(noise: ScopeNoise, *, seed: int) -> Iterator[TailRow]:
@@ -56,17 +53,8 @@ def quantile_row(norms: Values, probability: float) -> TailRow:
 
 
 def tail_rows(noise: ScopeNoise, *, seed: int) -> list[TailRow]:
-    """The tail report on one scope: single coordinates from the kept ones, norms and projections from the sketch.
-
-    If all coordinates were kept, they are all there is to report on. Otherwise there are two reports, and the joint
-    verdict is the weightier of theirs; its p-value is corrected for there being two (Bonferroni).
-    """
-    rows = tail_report(noise.sketch, seed=seed)
-    if noise.coordinates.shape[1] < noise.sketch.shape[1] and _varies(noise.coordinates):
-        of_coordinates = tail_report(noise.coordinates, seed=seed)
-        joint = _joint(rows.pop(), of_coordinates.pop())
-        rows = [row for row in rows if _is_of_whole(row)]
-        rows += [*(row for row in of_coordinates if not _is_of_whole(row)), joint]
+    """The tail report on one scope: single coordinates from the kept ones, norms and projections from the sketch."""
+    rows = tail_report(noise.coordinates, sketch=noise.sketch, seed=seed)
     # quantile_row has those of the true norms.
     return [row for row in rows if not row.statistic.startswith(NORM_QUANTILE)]
 
@@ -80,12 +68,3 @@ def surrogate_norms(noise: ScopeNoise, count: int, *, seed: int) -> Array:
 
 def _varies(values: Values) -> bool:
     return bool((values != values[0]).any())
-
-
-def _is_of_whole(row: TailRow) -> bool:
-    return row.statistic.startswith((NORM, PROJECTION))
-
-
-def _joint(first: TailRow, second: TailRow) -> TailRow:
-    verdict = max(first.verdict, second.verdict, key=lambda verdict: ORDER.index(verdict or ORDER[0]))
-    return TailRow(OVERALL, min(1.0, 2 * min(first.value, second.value)), None, None, None, None, verdict)

@@ -42,7 +42,8 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float 
 class CrossEntropyTask(Task):
     """One label an image, or one a token.
 
-    A batch holds ``labels`` (int64; ``[batch]`` or ``[batch, tokens]``) beside the inputs of the model.
+    A batch holds ``labels`` (int64; ``[batch]`` or ``[batch, tokens]``) beside the inputs of the model; if it also
+    holds ``positions``, the labels are those of these tokens.
     """
 
     def __init__(self, head: Head, train: Examples, evaluation: Examples, label_smoothing: float = 0.0) -> None:
@@ -90,6 +91,8 @@ class CrossEntropyTask(Task):
         output = forward(model, batch)
         logits: Tensor = getattr(output, "logits", output)
         labels = batch["labels"]
+        if "positions" in batch and logits.shape[:-1] == batch["input_ids"].shape:
+            logits = logits.take_along_dim(batch["positions"][..., None], dim=1)
         if logits.shape[:-1] != labels.shape or logits.shape[-1] < self.head.outputs:
             needed = [*labels.shape, self.head.outputs]
             raise ValueError(f"the model's logits have shape {list(logits.shape)}; {self.head.task} needs {needed}")

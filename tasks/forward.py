@@ -16,8 +16,12 @@ def forward(model: nn.Module, batch: Batch) -> Any:
     """What ``model`` gives for ``batch``.
 
     A vision model is called with the images; a language model with the ``TEXT_INPUTS`` that the batch has, by keyword.
-    A batch without padding has no ``attention_mask``.
+    A batch without padding has no ``attention_mask``. Where the batch has ``positions``, a model that
+    ``predicts_at_positions`` is asked for the logits of those tokens alone, which saves most of the work of its head.
     """
     if "images" in batch:
         return model(batch["images"])
-    return model(**{name: batch[name] for name in TEXT_INPUTS if name in batch})
+    inputs = {name: batch[name] for name in TEXT_INPUTS if name in batch}
+    if "positions" in batch and getattr(model, "predicts_at_positions", False):
+        inputs["positions"] = batch["positions"]
+    return model(**inputs)

@@ -23,9 +23,9 @@ SHOWN_AS_RANDOM = 0.1
 class MaskedBlocks:
     """Blocks of tokens of which some are to be guessed.
 
-    Each ordinary token is chosen with ``probability``; of the chosen, 80 % are shown as the mask token, 10 % as a
-    random token and 10 % as they are. The tokenizer's special tokens are never chosen, and a block with an ordinary
-    token has at least one chosen, so that every example has a loss.
+    In each block the same number of tokens is chosen at random, ``probability`` times its length, rounded, and at least
+    one; of the chosen, 80 % are shown as the mask token, 10 % as a random token and 10 % as they are. The tokenizer's
+    special tokens are never chosen: a block that has hardly any others has fewer chosen.
 
     Args:
         tokens: int32 ``[tokens]``.
@@ -48,26 +48,34 @@ class MaskedBlocks:
         self._mask_id = tokenizer.mask_id
         self._vocab_size = tokenizer.vocab_size
         self._special_ids = torch.tensor(sorted(tokenizer.special_ids))
-        self._probability = probability
+        self._chosen = max(1, round(probability * block_size))
         self._seed = seed
 
     def __len__(self) -> int:
         return len(self._blocks)
 
     def batch(self, keys: Sequence[Key]) -> dict[str, Tensor]:
-        """``input_ids`` and ``labels``, int64 ``[len(keys), block_size]``; ``IGNORED`` is the label of the unchosen."""
+        """``input_ids``, int64 ``[len(keys), block_size]``, and ``positions`` and ``labels`` of the tokens to guess.
+
+        Those are int64 ``[len(keys), chosen]``, in the order of the text; where a block has too few ordinary tokens,
+        the label of a special one is ``IGNORED``.
+        """
         tokens = self._blocks[torch.tensor([index for _, index in keys])].long()
         choice, showing, replacement = torch.stack([self._draw(key) for key in keys], dim=1)
 
-        ordinary = torch.isin(tokens, self._special_ids, invert=True)
-        choice = choice.where(ordinary, torch.inf)
-        lowest = choice.amin(dim=1, keepdim=True)
-        chosen = ordinary & ((choice < self._probability) | (choice == lowest))
+        special = torch.isin(tokens, self._special_ids)
+        positions = choice.masked_fill(special, torch.inf).topk(self._chosen, largest=False).indices.sort().values
+        special, showing, replacement, hidden = (
+            values.gather(1, positions) for values in (special, showing, replacement, tokens)
+        )
 
-        shown = tokens.masked_fill(chosen & (showing < SHOWN_AS_MASK), self._mask_id)
-        random = chosen & (showing >= SHOWN_AS_MASK) & (showing < SHOWN_AS_MASK + SHOWN_AS_RANDOM)
-        shown = torch.where(random, (replacement * self._vocab_size).long(), shown)
-        return {"input_ids": shown, "labels": tokens.where(chosen, IGNORED)}
+        shown = torch.where(showing < SHOWN_AS_MASK + SHOWN_AS_RANDOM, (replacement * self._vocab_size).long(), hidden)
+        shown = shown.masked_fill(showing < SHOWN_AS_MASK, self._mask_id).where(~special, hidden)
+        return {
+            "input_ids": tokens.scatter(1, positions, shown),
+            "positions": positions,
+            "labels": hidden.masked_fill(special, IGNORED),
+        }
 
     def _draw(self, key: Key) -> Tensor:
         """Three uniform numbers in [0, 1) a token, ``[3, block_size]``."""

@@ -241,6 +241,34 @@ def test_sparse_and_constant_coordinates_are_counted() -> None:
     assert rows[f"{COORDINATES}/mcculloch"].verdict == "gaussian"
 
 
+def test_a_sketch_stands_for_the_norms_and_projections() -> None:
+    """Catches norms of the few kept coordinates, and a sketch that is rotated otherwise than its coordinates."""
+    kept, heavy = gaussian(1, width=20), stats.t.rvs(1.5, size=(BATCHES, 1), random_state=2) * gaussian(3)
+    rows = {row.statistic: row for row in tail_report(kept, sketch=heavy)}
+    alone, whole = by_name(kept), by_name(heavy)
+    assert rows[f"{NORM}/hill_0.1"].value == pytest.approx(whole[f"{NORM}/hill_0.1"].value, rel=1e-4)
+    assert rows[f"{COORDINATES}/ecf"].value == alone[f"{COORDINATES}/ecf"].value
+    assert (alone["overall"].verdict, rows["overall"].verdict) == ("gaussian", "infinite_variance")
+
+
+def test_the_noise_is_its_own_sketch() -> None:
+    noise = gaussian(4)
+    assert tail_report(noise, sketch=noise) == tail_report(noise)
+
+
+def test_coordinates_that_never_vary_leave_the_sketch_to_be_measured() -> None:
+    """The kept coordinates of a large embedding may all belong to tokens that no batch had."""
+    rows = {row.statistic: row for row in tail_report(np.zeros((BATCHES, 5)), sketch=gaussian(5))}
+    assert rows["overall"].verdict == "gaussian"
+    assert rows["across_iterations/coordinate/sparse_fraction"].value == 1
+    assert not any(name.startswith((COORDINATES, ACROSS)) for name in rows)
+
+
+def test_a_sketch_of_other_batches_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be the same batches"):
+        tail_report(gaussian(), sketch=gaussian(batches=BATCHES + 1))
+
+
 @pytest.mark.parametrize(
     ("noise", "message"),
     [

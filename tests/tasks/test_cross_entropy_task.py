@@ -32,6 +32,16 @@ def batch_of(task: Task, indices: range) -> dict[str, Tensor]:
     return {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
 
 
+def logits_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """The logits of what has a label, picked out row by row where those are chosen tokens."""
+    if "images" in batch:
+        return model(batch["images"])
+    logits = model(batch["input_ids"]).logits
+    if "positions" not in batch:
+        return logits
+    return torch.stack([row[places] for row, places in zip(logits, batch["positions"], strict=True)])
+
+
 def by_hand(logits: Tensor, labels: Tensor, smoothing: float) -> float:
     """Cross-entropy written out label by label in float64."""
     total = 0.0
@@ -64,7 +74,7 @@ def test_loss_of_each_task_is_the_formula(problem: tuple[Task, nn.Module]) -> No
     """Catches logits and labels that are paired one off, or a count that is not the number of terms."""
     task, model = problem
     batch = batch_of(task, range(6))
-    logits = model(batch["images"]) if "images" in batch else model(batch["input_ids"]).logits
+    logits = logits_of(model, batch)
     loss, count = task.loss(model, batch)
     assert loss.item() == pytest.approx(by_hand(logits, batch["labels"], 0.0))
     assert count.item() == sum(label != IGNORED for label in batch["labels"].flatten().tolist())
@@ -82,7 +92,7 @@ def test_scores_do_not_depend_on_the_batch_size(problem: tuple[Task, nn.Module],
     scores = task.evaluate(model, iter(batches))
 
     whole = task.evaluation.batch(keys(range(examples)))
-    logits = model(whole["images"]) if "images" in whole else model(whole["input_ids"]).logits
+    logits = logits_of(model, whole)
     scored = whole["labels"] != IGNORED
     assert scores.loss == pytest.approx(by_hand(logits, whole["labels"], 0.0) / int(scored.sum()), rel=1e-5)
     right = (logits.argmax(-1) == whole["labels"])[scored]

@@ -31,8 +31,10 @@ def blocks(seed: int | None = 0, count: int = 400, probability: float = 0.15, bl
 
 
 def every(examples: MaskedBlocks, epoch: int = 0) -> tuple[Tensor, Tensor]:
+    """What is shown, and the labels at the places of their tokens."""
     batch = examples.batch([(epoch, index) for index in range(len(examples))])
-    return batch["input_ids"], batch["labels"]
+    labels = torch.full_like(batch["input_ids"], IGNORED)
+    return batch["input_ids"], labels.scatter(1, batch["positions"], batch["labels"])
 
 
 def assert_share(successes: Tensor, share: float) -> None:
@@ -42,10 +44,12 @@ def assert_share(successes: Tensor, share: float) -> None:
 
 
 def test_shares_of_the_paper() -> None:
-    """15 % are chosen; of those 80 % shown as mask, 10 % as a random token, 10 % as they are."""
+    """15 % of 128 are chosen, in all places; of those 80 % shown as mask, 10 % as a random token, 10 % as they are."""
     shown, labels = every(blocks(count=4000))
     chosen = labels != IGNORED
-    assert_share(chosen, 0.15)
+    assert (chosen.sum(dim=1) == 19).all()
+    for place in (0, 63, 127):
+        assert_share(chosen[:, place], 19 / 128)
     assert_share(shown[chosen] == MASK, 0.8)
     assert_share(shown[chosen] == labels[chosen], 0.1)
     assert_share((shown[chosen] != labels[chosen]) & (shown[chosen] != MASK), 0.1)

@@ -12,6 +12,7 @@ from whyadam.data.settings import Images, Question, Questions, Text
 from whyadam.data.tokenizers import Tokenizer
 from whyadam.models import MODELS
 from whyadam.tasks import TASKS, Task
+from whyadam.tasks.cross_entropy import IGNORED, summed_cross_entropy
 
 SMALL = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 32, "dropout": 0.0, "attention": "eager"}
 MODEL_OF = {
@@ -77,12 +78,26 @@ def test_micro_batches_add_up_to_the_whole_batch(problem: tuple[Task, nn.Module]
         torch.testing.assert_close(gradient / total, expected, rtol=1e-6, atol=1e-12)
 
 
-def test_the_examples_are_uneven(text: Text, twelve: Questions) -> None:
-    """Without this, the test above could not tell a mean of means from the true mean, nor see padding."""
-    masked = TASKS["masked_lm"]().bind(text, seed=0)
-    assert len({int(masked.count(batch_of(masked, range(i, i + 2)))) for i in range(0, 12, 2)}) > 1
+def test_the_examples_are_uneven(twelve: Questions) -> None:
+    """Without this, the test above could not see padding."""
     answered = TASKS["question_answering"].model_validate(QUESTIONS).bind(twelve, seed=0)
     assert len({batch_of(answered, range(i, i + 2))["input_ids"].shape for i in range(0, 12, 2)}) > 1
+
+
+def test_the_head_of_bert_is_applied_to_hidden_tokens_alone(text: Text) -> None:
+    """It saves most of the head's work; catches logits of the wrong tokens, and a model that computes all of them."""
+    task = TASKS["masked_lm"]().bind(text, seed=0)
+    torch.manual_seed(0)
+    model = MODELS["bert_nano"].model_validate(SMALL).build(task.head).double().eval()
+    batch = batch_of(task, range(6))
+    heads: list[tuple[int, ...]] = []
+    model.cls.register_forward_hook(lambda head, inputs, logits: heads.append(tuple(logits.shape)))
+    loss, count = task.loss(model, batch)
+    assert heads == [(*batch["labels"].shape, task.head.outputs)]
+    logits = model(batch["input_ids"]).logits
+    labels = torch.full_like(batch["input_ids"], IGNORED).scatter(1, batch["positions"], batch["labels"])
+    torch.testing.assert_close(loss, summed_cross_entropy(logits, labels))
+    assert count == (labels != IGNORED).sum()
 
 
 def test_gradients_of_single_examples_add_up(problem: tuple[Task, nn.Module]) -> None:
