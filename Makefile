@@ -42,6 +42,8 @@ demo: env
 
 bench: env
 	$(THREADS) $(BIN)/python scripts/bench_noise.py
+	$(THREADS) $(BIN)/python scripts/bench_hessian_libraries.py
+	$(THREADS) $(BIN)/python scripts/bench_hessian.py
 
 # Needs uv (https://docs.astral.sh/uv). Hashes, all platforms, no address of a package index.
 lock:

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from . import figure, listing, noise, train, validate
+from . import figure, hessian, listing, noise, reproduce, train, validate
 
 app = typer.Typer(
     name="whyadam",
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("noise")(noise.noise)
+app.command("hessian")(hessian.hessian)
+app.command("reproduce")(reproduce.reproduce)
 app.command("validate")(validate.validate)
 app.command("list")(listing.list_names)
 app.add_typer(figure.app, name="figure")

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+Runs = Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run folders, or folders that hold them.")]
+Step = Annotated[int | None, typer.Option(help="Which measured step; all of them by default.")]
+Adam = Annotated[bool, typer.Option("--adam", help="The blocks as Adam's preconditioner makes them.")]
+
 app = typer.Typer(help="Draw pictures from run folders.", no_args_is_help=True)
 
 
@@ -17,7 +21,7 @@ def figure() -> None:
 
 @app.command("loss")
 def loss(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run folders, or folders that hold them.")],
+    runs: Runs,
     out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("loss"),
 ) -> None:
     """Draw train and evaluation loss against steps, with a band over seeds, and print the runs as a table."""
@@ -33,7 +37,7 @@ def loss(
 
 @app.command("noise")
 def noise(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run folders, or folders that hold them.")],
+    runs: Runs,
     out: Annotated[
         Path, typer.Option(help="Where the pictures go; each adds its name: noise-histogram.png and so on.")
     ] = Path("noise"),
@@ -42,9 +46,62 @@ def noise(
         bool, typer.Option("--examples", help="Draw the noise of single examples instead of mini-batches.")
     ] = False,
 ) -> None:
-    """Draw gradient noise: histograms, tails, running variance, evolution over training, tail index of each layer."""
+    """Draw gradient noise and print it as a table.
+
+    The pictures are histograms, tails, running variance, evolution over training, and the tail index of each layer.
+    """
     from ..figures.noise import draw_noise
     from ..figures.noise_runs import find_noise
+    from ..figures.noise_table import noise_table
 
-    for path in draw_noise(find_noise(runs, "example" if examples else "batch"), out, step):
+    measured = find_noise(runs, "example" if examples else "batch")
+    typer.echo(noise_table(measured))
+    for path in draw_noise(measured, out, step):
+        typer.echo(str(path))
+
+
+@app.command("spectra")
+def spectra(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("spectra"),
+) -> None:
+    """Draw the spectrum of the whole Hessian at each measured step."""
+    from ..figures.hessian import draw_spectra
+    from ..figures.hessian_runs import find_hessian
+
+    for path in draw_spectra(find_hessian(runs), out):
+        typer.echo(str(path))
+
+
+@app.command("blocks")
+def blocks(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("blocks"),
+    step: Step = None,
+    adam: Adam = False,
+) -> None:
+    """Draw the Hessian spectrum of every block, in the order of the network."""
+    from ..figures.hessian import draw_blocks
+    from ..figures.hessian_runs import find_hessian
+
+    for path in draw_blocks(find_hessian(runs), out, step, adam=adam):
+        typer.echo(str(path))
+
+
+@app.command("js")
+def js(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("js"),
+    step: Step = None,
+    measure: Annotated[str, typer.Option(help="A distance, as distances.csv spells it.")] = "js_distance",
+    sigma: Annotated[
+        str | None, typer.Option(help="Its smoothing, as distances.csv spells it; 1% if it needs one.")
+    ] = None,
+    adam: Adam = False,
+) -> None:
+    """Draw the distances between the spectra of all pairs of blocks as a heat map, beside their noise floors."""
+    from ..figures.hessian_distances import draw_distances
+    from ..figures.hessian_runs import find_hessian
+
+    for path in draw_distances(find_hessian(runs), out, step, measure=measure, sigma=sigma, adam=adam):
         typer.echo(str(path))

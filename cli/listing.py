@@ -21,6 +21,7 @@ class Listed(StrEnum):
     models = "models"
     data = "data"
     tasks = "tasks"
+    noise_laws = "noise-laws"
     configs = "configs"
 
 
@@ -36,6 +37,7 @@ def _registry(what: Listed) -> Registry[Any]:
     from ..data.registry import DATA
     from ..models.registry import MODELS
     from ..optimizers.registry import OPTIMIZERS
+    from ..synthetic.noise_laws import NOISE_LAWS
     from ..tasks.registry import TASKS
 
     registries: dict[Listed, Registry[Any]] = {
@@ -43,6 +45,7 @@ def _registry(what: Listed) -> Registry[Any]:
         Listed.models: MODELS,
         Listed.data: DATA,
         Listed.tasks: TASKS,
+        Listed.noise_laws: NOISE_LAWS,
     }
     return registries[what]
 

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
+from .targets import read_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..configs.schema import Experiment
     from ..noise.measure import NoiseMeasurement
-    from ..training.run_folder import RunFolder
 
 ALL = "all"
-
-CHANGEABLE = ("noise.", "training.device=")
-"""Overrides that leave a run the same run."""
 
 
 def noise(
@@ -39,7 +35,7 @@ def noise(
     The run folder gets noise.csv and noise/step_*.npz; a step that is measured again is replaced.
     """
     steps = _parse_steps(at)
-    experiment, folder = _read(target, overrides or [], out)
+    experiment, folder = read_target(target, overrides or [], out, "noise")
 
     from ..training.noise import measure_run
 
@@ -47,19 +43,6 @@ def noise(
         for line in _describe(measurement):
             typer.echo(f"step {measurement.step}, {line}")
     typer.echo(str(folder.path / "noise.csv"))
-
-
-def _read(target: Path, overrides: list[str], out: Path) -> tuple[Experiment, RunFolder]:
-    from ..configs.load import load_experiment
-    from ..training.run_folder import RunFolder
-
-    if not target.is_dir():
-        experiment = load_experiment(target, overrides)
-        return experiment, RunFolder.of(experiment, out)
-    for override in overrides:
-        if not override.startswith(CHANGEABLE):
-            raise UserError(f"-s {override}: of a run, only noise.* and training.device can be changed")
-    return load_experiment(target / "config.yaml", overrides), RunFolder(target)
 
 
 def _parse_steps(at: str) -> list[int] | None:

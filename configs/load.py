@@ -19,6 +19,7 @@ SHIPPED = Path(__file__).parent
 UNIDENTIFYING: dict[str, Any] = {
     "name": True,
     "training": {"device", "workers", "checkpoint_every", "keep_checkpoints"},
+    "hessian": {"processes"},
 }
 """Keys that change no result: a run stays the same run when they change."""
 
@@ -84,6 +85,8 @@ def identity(experiment: Experiment) -> str:
     given = experiment.model_dump(mode="json", exclude_defaults=True, exclude=UNIDENTIFYING)
     for section in ("model", "data", "task", "optimizer"):
         given[section]["name"] = getattr(experiment, section).name
+    if experiment.training.inject_noise is not None:
+        given["training"]["inject_noise"]["law"]["name"] = experiment.training.inject_noise.law.name
     text = json.dumps(given, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from ..data.registry import DATA
+from ..hessian.settings import HessianSettings
 from ..models.registry import MODELS
 from ..noise.settings import NoiseSettings
 from ..optimizers.registry import OPTIMIZERS
 from ..settings import Settings
+from ..synthetic.noise_laws import NOISE_LAWS
 from ..tasks.registry import TASKS
 from .checks import check_combination
 
@@ -18,14 +20,18 @@ if TYPE_CHECKING:
     from ..data.settings import CustomData, DataSettings
     from ..models.settings import CustomModel, ModelSettings
     from ..optimizers.settings import CustomOptimizer, OptimizerSettings
+    from ..synthetic.noise_laws import NoiseLaw
     from ..tasks.settings import TaskSettings
 
     AnyModel = ModelSettings | CustomModel
     AnyData = DataSettings | CustomData
     AnyOptimizer = OptimizerSettings | CustomOptimizer
     AnyTask = TaskSettings
+    AnyNoiseLaw = NoiseLaw
 else:
-    AnyModel, AnyData, AnyOptimizer, AnyTask = (registry.as_field() for registry in (MODELS, DATA, OPTIMIZERS, TASKS))
+    AnyModel, AnyData, AnyOptimizer, AnyTask, AnyNoiseLaw = (
+        registry.as_field() for registry in (MODELS, DATA, OPTIMIZERS, TASKS, NOISE_LAWS)
+    )
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -37,6 +43,18 @@ class Schedule(Settings):
     name: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class InjectedNoise(Settings):
+    """Noise that is added to the gradient of each step.
+
+    Attributes:
+        law: of each coordinate.
+        scale: median norm of the noise over the norm of that step's gradient.
+    """
+
+    law: AnyNoiseLaw
+    scale: Annotated[float, Field(gt=0)] = 1.0
 
 
 class Training(Settings):
@@ -55,6 +73,7 @@ class Training(Settings):
         keep_checkpoints: steps whose checkpoint is written and stays.
         precision: number format of the forward pass.
         clip_grad_norm: largest global gradient norm, applied before any optimizer's own rule; none by default.
+        inject_noise: noise of a known law on each step's gradient, before any clipping; none by default.
         device: where to train; ``auto`` is a GPU where there is one. Not part of a run's identity.
         workers: processes that prepare batches. Not part of a run's identity: it changes no number.
     """
@@ -71,6 +90,7 @@ class Training(Settings):
     keep_checkpoints: tuple[Annotated[int, Field(ge=0)], ...] = ()
     precision: Literal["fp32", "bf16"] = "fp32"
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    inject_noise: InjectedNoise | None = None
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     workers: Annotated[int, Field(ge=0, le=64)] = 0
 
@@ -96,6 +116,7 @@ class Experiment(Settings):
     schedule: Schedule = Schedule()
     training: Training
     noise: NoiseSettings | None = None
+    hessian: HessianSettings | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -12,7 +12,8 @@ from .mnist5k import MNIST5k
 from .settings import CustomData, DataSettings
 from .squad import SQuAD
 from .text_file import TextFile
+from .zipf import Zipf
 
 DATA: Registry[DataSettings] = Registry(
-    "data", [KJV, TextFile, HFText, MNIST5k, CIFAR10, FashionMNIST, ImageFolder, SQuAD], custom=CustomData
+    "data", [KJV, TextFile, HFText, MNIST5k, CIFAR10, FashionMNIST, ImageFolder, SQuAD, Zipf], custom=CustomData
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from .noise_layers import draw_layers, layers_height
 from .noise_norms import draw_histograms, draw_ridges, draw_tails, draw_variances
-from .noise_runs import NoiseRun, labels
+from .noise_runs import NoiseRun
+from .runs import labels
 from .style import new_figure, save_figure
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,6 @@ from ..configs.load import load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..noise.record import NoiseRecord
-from .style import OPTIMIZER_LABELS
 
 Kind = Literal["batch", "example"]
 Array = NDArray[Any]
@@ -109,17 +108,3 @@ def find_noise(paths: Iterable[Path], kind: Kind) -> list[NoiseRun]:
     if not runs:
         raise UserError(f"{', '.join(map(str, paths))}: no noise measurement here; see `whyadam noise --help`")
     return runs
-
-
-def labels(runs: Sequence[NoiseRun]) -> list[str]:
-    """Names of the runs: config and optimizer, and whatever else is not the same in all of them."""
-    parts = [_parts(run.experiment) for run in runs]
-    shown = [number for number in range(len(parts[0])) if number < 2 or len({part[number] for part in parts}) > 1]
-    return [", ".join(part[number] for number in shown if part[number]) for part in parts]
-
-
-def _parts(experiment: Experiment) -> tuple[str, ...]:
-    optimizer = experiment.optimizer
-    lr = getattr(optimizer, "lr", None)
-    name = OPTIMIZER_LABELS.get(optimizer.name, optimizer.name)
-    return experiment.name, name, "" if lr is None else f"lr {lr:g}", f"seed {experiment.seed}"

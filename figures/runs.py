@@ -7,12 +7,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..configs.load import identity, load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.metrics import read_metrics
+from .style import OPTIMIZER_LABELS
+
+
+class HasExperiment(Protocol):
+    """Whatever was read from a run folder."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The run's config."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,20 @@ def group_by_setting(runs: Sequence[Run]) -> list[Group]:
         without_seed = run.experiment.model_copy(update={"seed": 0})
         groups.setdefault((run.experiment.name, identity(without_seed)), []).append(run)
     return [Group(tuple(members)) for members in groups.values()]
+
+
+def labels(runs: Sequence[HasExperiment]) -> list[str]:
+    """Names of the runs: config and optimizer, and whatever else is not the same in all of them."""
+    parts = [_parts(run.experiment) for run in runs]
+    shown = [number for number in range(len(parts[0])) if number < 2 or len({part[number] for part in parts}) > 1]
+    return [", ".join(part[number] for number in shown if part[number]) for part in parts]
+
+
+def _parts(experiment: Experiment) -> tuple[str, ...]:
+    optimizer = experiment.optimizer
+    lr = getattr(optimizer, "lr", None)
+    name = OPTIMIZER_LABELS.get(optimizer.name, optimizer.name)
+    return experiment.name, name, "" if lr is None else f"lr {lr:g}", f"seed {experiment.seed}"
 
 
 def _metrics_below(path: Path) -> list[Path]:

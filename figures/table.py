@@ -1,8 +1,8 @@
-"""A table of runs in plain text."""
+"""Tables of runs in plain text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 
 from .runs import Group, Run
@@ -13,10 +13,15 @@ COLUMNS = ("optimizer", "lr", "seeds", "state", "steps", "train loss", "eval los
 def loss_table(groups: Sequence[Group]) -> str:
     """One line a group of runs: means over its seeds, with the range where there are several; best evaluation first."""
     ordered = sorted(groups, key=lambda group: _final_loss(group))
-    lines = [COLUMNS, *(_line(group) for group in ordered)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
+    return aligned(COLUMNS, map(_line, ordered))
+
+
+def aligned(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Lines of cells as text, their columns below each other and below the names of the columns."""
+    table = [columns, *lines]
+    widths = [max(len(line[column]) for line in table) for column in range(len(columns))]
+    texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
 def _line(group: Group) -> tuple[str, ...]:

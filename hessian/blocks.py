@@ -51,3 +51,7 @@ class Block:
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The block's entries ``[size]`` of one tensor a parameter: of a gradient, or of an optimizer's state."""
         return torch.cat([piece.of(tensors[piece.parameter]).flatten() for piece in self.pieces])
+
+    def size(self, tensors: Mapping[str, Tensor]) -> int:
+        """Number of entries, given one tensor a parameter."""
+        return sum(piece.of(tensors[piece.parameter]).numel() for piece in self.pieces)

@@ -30,15 +30,19 @@ def loss_at(model: nn.Module, loss_fn: Loss, batch: Any, values: Mapping[str, Te
         values: by the names of ``named_parameters``; gradients flow to them.
 
     Raises:
-        UserError: the loss is no finite number.
+        NoFiniteLossError: the loss is no finite number.
     """
     called = _Called(model, loss_fn)
     inside = {f"model.{name}": value for name, value in values.items()}
     with evaluating(model), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         loss, count = functional_call(called, inside, (batch,))
     if not torch.isfinite(loss):
-        raise UserError(f"the loss of a batch is {float(loss)}: there is no curvature to measure here")
+        raise NoFiniteLossError(f"the loss of a batch is {float(loss)}: there is no curvature to measure here")
     return loss, float(count)
+
+
+class NoFiniteLossError(UserError, FloatingPointError):
+    """The loss is infinite or no number, so there is no curvature."""
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -44,6 +48,36 @@ class Preconditioned:
         """The products with several vectors ``[k, size]``, one a row."""
         root = self._root.to(vectors.dtype)
         return self._operator.matmat(vectors * root) * root
+
+
+@dataclass(frozen=True)
+class AdamStep:
+    """What Adam does at a model's present weights.
+
+    Attributes:
+        scale: D, what it divides by, one tensor a trained parameter.
+        direction: the step per unit of learning rate, likewise.
+        source: ``moments``, the optimizer's own; or ``gradient``, the step that Adam would begin with here.
+    """
+
+    scale: dict[str, Tensor]
+    direction: dict[str, Tensor]
+    source: Literal["moments", "gradient"]
+
+
+def adam_step(model: nn.Module, optimizer: Optimizer | None, gradient: dict[str, Tensor]) -> AdamStep:
+    """Adam's step by the moments of an optimizer that keeps both, by the gradient for any other.
+
+    Args:
+        model: whose weights.
+        optimizer: what trains it, if anything does.
+        gradient: one tensor a trained parameter.
+    """
+    if optimizer is not None:
+        with suppress(UserError):
+            return AdamStep(adam_scale(model, optimizer), adam_direction(model, optimizer), "moments")
+    scale = first_scale(gradient)
+    return AdamStep(scale, {name: value / scale[name] for name, value in gradient.items()}, "gradient")
 
 
 def adam_scale(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 class ScaledMLP(ModelSettings):
     """Fully connected layers without biases; contrast sets the curvatures of the layers apart.
 
-    A layer computes with the weights contrast^s · w, where w are its parameters and s goes evenly from -1 to 1. The parameters start at contrast^-s times the usual, so the function that the network
-    computes is the same for every contrast. The layer's gradient is contrast^s times, and its block of the Hessian
-    contrast^2s times what it is without: the sharpest is contrast^4 times sharper against the flattest.
+    A layer computes with the weights contrast^s · w, where w are its parameters and s goes evenly from -1 to 1. The
+    parameters start at contrast^-s times the usual, so the function that the network computes is the same for every
+    contrast. The layer's gradient is contrast^s times, and its block of the Hessian contrast^2s times what it is
+    without: the sharpest is contrast^4 times sharper against the flattest.
 
     One step of SGD then moves the layer's weights as with a learning rate of lr · contrast^2s, one of Adam as with
     lr · contrast^s.

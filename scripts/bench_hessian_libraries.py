@@ -1,6 +1,5 @@
 """How long a spectrum of the full Hessian takes here, in hessian-eigenthings and in curvlinops.
 
-    pip install hessian-eigenthings curvlinops-for-pytorch
     OMP_NUM_THREADS=1 python scripts/bench_hessian_libraries.py
 
 The model and the batches are those of bench_hessian.py; every library takes the same number of Lanczos steps

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 
 from ..configs.schema import Experiment
@@ -11,11 +14,18 @@ from ..tasks.problem import Problem
 from .checkpoints import Checkpoints
 from .evaluation import evaluate
 from .interruption import Interruption
-from .noise import NoiseMeter
 from .recorder import Recorder
 from .schedule import learning_rate_factor, number_of_steps
 from .state import TrainingState
 from .step import take_step
+
+
+class Meter(Protocol):
+    """Measures something on the way that changes nothing of what comes after."""
+
+    def measure_if_due(self, step: int) -> None:
+        """Measure if the config asks for it after ``step`` steps."""
+        ...
 
 
 def train(
@@ -24,7 +34,7 @@ def train(
     state: TrainingState,
     checkpoints: Checkpoints,
     recorder: Recorder,
-    noise: NoiseMeter,
+    meters: Sequence[Meter],
     interruption: Interruption,
 ) -> str:
     """Take a run from where its state stands to its last step, or to the first signal.
@@ -45,7 +55,7 @@ def train(
     if state.step == 0:
         with recorder.measuring():
             recorder.record_evaluation(state, evaluate(problem, settings, seed))
-            noise.measure_if_due(0)
+            _measure(meters, 0)
             if 0 in settings.keep_checkpoints:
                 checkpoints.save(0, state.to_checkpoint())
 
@@ -59,7 +69,8 @@ def train(
         torch.manual_seed(derive_seed(seed, "dropout", state.step))
 
         is_logged = _is_due(state.step + 1, settings.log_every, steps)
-        result = take_step(problem, state.optimizer, micro_batches, settings, measure=is_logged)
+        noise_seed = derive_seed(seed, "inject_noise", state.step)
+        result = take_step(problem, state.optimizer, micro_batches, settings, measure=is_logged, noise_seed=noise_seed)
         state.step += 1
         state.examples += sum(len(next(iter(batch.values()))) for batch in micro_batches)
         state.tokens += sum(problem.task.tokens(batch) for batch in micro_batches)
@@ -68,13 +79,18 @@ def train(
         with recorder.measuring():
             if _is_due(state.step, settings.eval_every, steps):
                 recorder.record_evaluation(state, evaluate(problem, settings, seed))
-            noise.measure_if_due(state.step)
+            _measure(meters, state.step)
             is_asked_for = state.step in settings.keep_checkpoints or interruption.signal is not None
             if is_asked_for or _is_due(state.step, settings.checkpoint_every, steps):
                 checkpoints.save(state.step, state.to_checkpoint())
         if interruption.signal is not None and state.step < steps:
             return "interrupted"
     return "done"
+
+
+def _measure(meters: Sequence[Meter], step: int) -> None:
+    for meter in meters:
+        meter.measure_if_due(step)
 
 
 def _is_due(step: int, every: int, steps: int) -> bool:

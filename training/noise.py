@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -12,15 +11,13 @@ from ..errors import UserError
 from ..noise.measure import NoiseMeasurement, measure_noise
 from ..noise.record import NoiseRecord
 from ..noise.settings import NoiseSettings
-from ..tasks.problem import Problem, build_problem
+from ..tasks.problem import Problem
 from ..tasks.settings import Batch
-from .checkpoints import Checkpoints, load_checkpoint
-from .devices import autocast, choose_device, to_device
-from .progress import Progress
+from .devices import autocast, to_device
+from .progress import watched
 from .recorder import DivergedError
+from .revisiting import revisit
 from .run_folder import RunFolder
-
-Item = TypeVar("Item")
 
 
 class NoiseMeter:
@@ -69,7 +66,7 @@ class NoiseMeter:
             micro_batch_size=self._training.micro_batch_size,
             step=step,
             seed=self._seed,
-            watch=lambda label, items, total: _watched(f"noise at step {step}, {label}", items, total),
+            watch=lambda label, items, total: watched(f"noise at step {step}, {label}", items, total),
         )
         self._record.write(step, measurement.rows, measurement.samples)
         return measurement
@@ -96,28 +93,9 @@ def measure_run(experiment: Experiment, folder: RunFolder, steps: Sequence[int] 
         UserError: a checkpoint is missing, a gradient is no finite number, or the settings do not fit the data.
         ValueError: a device is not there.
     """
-    checkpoints = Checkpoints(folder.checkpoints)
-    known = sorted({0, *checkpoints.steps()})
-    for step in steps or ():
-        if step not in known:
-            raise UserError(f"{folder.path}: no checkpoint of step {step}; there are {', '.join(map(str, known))}")
-    with folder.lock():
-        if not folder.config.exists():
-            folder.write_config(experiment)
-        device = choose_device(experiment.training.device)
-        problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed, device)
-        meter = NoiseMeter(experiment, problem, NoiseRecord(folder.path))
-        for step in sorted(set(known if steps is None else steps)):
-            if step > 0:
-                problem.model.load_state_dict(load_checkpoint(checkpoints.path(step), device)["model"])
-            try:
-                yield meter.measure(step)
-            except FloatingPointError as error:
-                raise UserError(f"{folder.path}: noise at step {step}: {error}") from error
-
-
-def _watched(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-    with Progress(label, total) as progress:
-        for item in items:
-            yield item
-            progress.advance()
+    for visit in revisit(experiment, folder, steps):
+        meter = NoiseMeter(experiment, visit.problem, NoiseRecord(folder.path))
+        try:
+            yield meter.measure(visit.step)
+        except FloatingPointError as error:
+            raise UserError(f"{folder.path}: noise at step {visit.step}: {error}") from error

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Self
+from collections.abc import Iterable, Iterator
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
+
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -20,7 +23,8 @@ class Progress:
         self.total = total
         self.notes: dict[str, str] = {}
         self._bar = tqdm(desc=label, total=total, initial=start, unit="step", disable=None, leave=False)
-        self._last_line = time.monotonic()
+        self._start = start
+        self._began = self._last_line = time.monotonic()
 
     def note(self, **values: float) -> None:
         """Show numbers beside the count."""
@@ -35,10 +39,24 @@ class Progress:
         if self._bar.disable and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             notes = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.notes.items())
-            print(f"{self.label}: step {self.step}/{self.total}  {notes}", file=sys.stderr, flush=True)
+            left = tqdm.format_interval(self._seconds_left())
+            print(f"{self.label}: {self.step}/{self.total}, {left} left  {notes}", file=sys.stderr, flush=True)
+
+    def _seconds_left(self) -> float:
+        """How long the rest takes if it goes on as it went so far."""
+        spent = time.monotonic() - self._began
+        return spent / (self.step - self._start) * (self.total - self.step)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+
+def watched(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+    """The items one by one, while a bar or lines count them."""
+    with Progress(label, total) as progress:
+        for item in items:
+            yield item
+            progress.advance()

@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 
 from ..configs.schema import Experiment
+from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..tasks.problem import build_problem
 from .checkpoints import Checkpoints
 from .devices import choose_device
+from .hessian import HessianMeter
 from .interruption import Interruption
-from .loop import train
+from .loop import Meter, train
 from .metrics import MetricsFile
 from .noise import NoiseMeter
 from .progress import Progress
@@ -75,7 +77,10 @@ def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
     resumed = _restore(state, checkpoints, device)
     noise_record = NoiseRecord(folder.path)
     noise_record.cut(state.step)
-    noise = NoiseMeter(experiment, problem, noise_record)
+    meters: list[Meter] = [
+        NoiseMeter(experiment, problem, noise_record),
+        HessianMeter(experiment, problem, HessianRecord(folder.path), optimizer),
+    ]
     with (
         MetricsFile(folder.metrics, keep_until=state.step if resumed else None) as metrics,
         Progress(folder.path.name, number_of_steps(settings, len(problem.train)), start=state.step) as progress,
@@ -83,7 +88,7 @@ def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
     ):
         recorder = Recorder(folder, metrics, progress, epoch_length=len(problem.train))
         try:
-            ending = train(experiment, problem, state, checkpoints, recorder, noise, interruption)
+            ending = train(experiment, problem, state, checkpoints, recorder, meters, interruption)
             recorder.write_status(state, ending)
         except DivergedError as divergence:
             ending = "diverged"

@@ -12,6 +12,7 @@ from ..configs.schema import Training
 from ..tasks.problem import Problem
 from ..tasks.settings import Batch
 from .devices import autocast, to_device
+from .injected_noise import inject_noise
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class StepResult:
 
     Attributes:
         loss: mean loss over the batch's terms, before the step.
-        grad_norm: Euclidean norm of the whole gradient, before any clipping.
+        grad_norm: Euclidean norm of the whole gradient, before any clipping; of what the optimizer gets to see, so with
+            the noise that the config adds.
         is_finite: whether both are finite numbers.
         update_norm: Euclidean norm of the change of the parameters; None where it was not asked for.
         clip_fraction: share of the step that was clipped; None where it was not asked for or the rule does not clip.
@@ -58,8 +60,11 @@ def take_step(
     settings: Training,
     *,
     measure: bool = False,
+    noise_seed: int = 0,
 ) -> StepResult:
     """Take one step; with ``measure`` also say how far it went and how much of it was clipped.
+
+    ``noise_seed`` is that of the noise which the settings may add to the gradient.
 
     A step whose loss or gradient is not finite is not taken on a CPU. On a GPU, where looking at each step would make
     the device wait, it is taken and found out by whoever reads ``is_finite``.
@@ -67,7 +72,10 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     loss = accumulate_gradient(problem, micro_batches, settings.precision)
     parameters = [parameter for parameter in problem.model.parameters() if parameter.grad is not None]
-    grad_norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if settings.inject_noise is not None:
+        inject_noise(gradients, settings.inject_noise, noise_seed)
+    grad_norm = nn.utils.get_total_norm(gradients)
     is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
     if is_finite.device.type == "cpu" and not is_finite:
         return StepResult(loss, grad_norm, is_finite)

@@ -11,7 +11,9 @@ from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
 from whyadam.figures.noise import PICTURES, draw_noise
 from whyadam.figures.noise_layers import TAIL_INDEX
-from whyadam.figures.noise_runs import find_noise, labels
+from whyadam.figures.noise_runs import find_noise
+from whyadam.figures.noise_table import noise_table
+from whyadam.figures.runs import labels
 from whyadam.training.run import run_experiment
 
 
@@ -39,6 +41,21 @@ def test_runs_are_found_once_and_named_by_what_differs(measured: Path) -> None:
     assert [run.steps for run in runs] == [(0, 2), (0, 2)]
     assert sorted(labels(runs)) == ["tiny, SGD, seed 0", "tiny, SGD, seed 1"]
     assert labels(runs[:1]) == ["tiny, SGD"]
+
+
+def test_the_table_says_what_the_record_holds(measured: Path) -> None:
+    """Catches a line that shows another step, another scope or another statistic than its column says."""
+    runs = find_noise([measured], "batch")
+    header, rule, *lines = noise_table(runs).splitlines()
+    assert len(lines) == 4
+    assert len(rule) == max(map(len, [header, *lines]))
+    rows = runs[1].rows(2, "overall")
+    index = runs[1].rows(2, TAIL_INDEX)["all"]
+    line = next(line for line in lines if line.startswith(labels(runs)[1]) and line.split("  ")[1].strip() == "2")
+    assert rows["all"]["verdict"] in line
+    assert f"{float(rows['all']['value']):.3f}" in line
+    assert f"{float(index['value']):.1f} ({float(index['ci_low']):.1f} to {float(index['ci_high']):.1f})" in line
+    assert f"{float(runs[1].rows(2, 'noise_scale')['all']['value']):.3g}" in line
 
 
 def test_all_pictures_are_written(measured: Path, tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""What separates SGD from Adam: tuned losses, and gaps between them, with intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Rows = Sequence[Mapping[str, Any]]
+
+LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+"""For lines that are no optimizers."""
+
+GAP = "final loss of SGD less Adam's (nats)"
+
+
+def draw_contrasts(tuned: Rows, gaps: Rows, heterogeneity: Rows, out: Path) -> list[Path]:
+    """Tuned losses for each sharpest layer, their gaps, and JS⁰, all against the contrast.
+
+    Args:
+        tuned: of tuned.csv.
+        gaps: of gaps.csv.
+        heterogeneity: of heterogeneity.csv.
+        out: path without ending.
+
+    Returns:
+        The PNG and the PDF.
+    """
+    figure = new_figure(columns=2, rows=2)
+    panels = figure.subplots(2, 2)
+    for axes, sharpest in zip(panels[0], ("last", "first"), strict=True):
+        chosen = _with_contrast_one(tuned, sharpest)
+        for rule in _names(chosen, "optimizer"):
+            color = OPTIMIZER_COLORS[rule]
+            draw_band(axes, _select(chosen, optimizer=rule), "contrast", color, OPTIMIZER_LABELS[rule])
+        axes.set(yscale="log", ylabel="final training loss (nats)", title=f"sharpest layer: the {sharpest}")
+    for sharpest, color in zip(("last", "first"), LINES, strict=False):
+        chosen = _with_contrast_one(gaps, sharpest)
+        draw_band(panels[1, 0], chosen, "contrast", color, f"sharpest: the {sharpest}")
+        _draw_distances(panels[1, 1], _with_contrast_one(heterogeneity, sharpest), color, sharpest)
+    panels[1, 0].axhline(0, color=OTHER_COLOR, linewidth=0.8)
+    panels[1, 0].set(ylabel=GAP)
+    panels[1, 1].set(ylabel="JS⁰ (√bits, 0 to 1)", ylim=(0, 1))
+    for axes in panels.flat:
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel("contrast c; curvatures are up to c⁴ apart")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    return save_figure(figure, out)
+
+
+def draw_imbalance(gaps: Rows, groups: Rows, out: Path) -> list[Path]:
+    """For each problem the gaps to Adam against Zipf's exponent, and the losses by frequency at the largest exponent.
+
+    Args:
+        gaps: of gaps.csv.
+        groups: of groups.csv.
+        out: path without ending.
+
+    Returns:
+        The PNG and the PDF.
+    """
+    problems = list(dict.fromkeys((row["model"], row["batch"]) for row in gaps))
+    figure = new_figure(columns=len(problems), rows=2)
+    panels = figure.subplots(2, len(problems), squeeze=False)
+    for (above, below), (model, batch) in zip(panels.T, problems, strict=True):
+        chosen = _select(gaps, model=model, batch=batch, group="all")
+        for rule in _names(chosen, "optimizer"):
+            label = f"{OPTIMIZER_LABELS[rule]} less Adam"
+            draw_band(above, _select(chosen, optimizer=rule), "exponent", OPTIMIZER_COLORS[rule], label)
+        above.axhline(0, color=OTHER_COLOR, linewidth=0.8)
+        above.set(
+            xlabel="exponent of Zipf's law", ylabel="difference of final losses (nats)", title=f"{model}, {batch}"
+        )
+        chosen = _select(groups, model=model, batch=batch)
+        exponent = max(row["exponent"] for row in chosen)
+        chosen = _select(chosen, exponent=exponent)
+        for rule in _names(chosen, "optimizer"):
+            draw_band(below, _select(chosen, optimizer=rule), "group", OPTIMIZER_COLORS[rule], OPTIMIZER_LABELS[rule])
+        below.set_xticks(sorted(_names(chosen, "group")))
+        below.set(xlabel=f"group of classes, most frequent first (exponent {exponent:g})", ylabel="final loss (nats)")
+        for axes in (above, below):
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=7)
+    return save_figure(figure, out)
+
+
+def draw_causes(cells: Rows, effects: Rows, out: Path) -> list[Path]:
+    """The gap in each cell of the design, and the effects of the factors on it.
+
+    Args:
+        cells: of cells.csv.
+        effects: of effects.csv.
+        out: path without ending.
+
+    Returns:
+        The PNG and the PDF.
+    """
+    figure = new_figure(columns=2, rows=1, legend_entries=18)
+    left, right = figure.subplots(1, 2)
+    named = [f"{row['noise']}, c = {row['contrast']:g}, s = {row['exponent']:g}" for row in cells]
+    _draw_points(left, named, cells, [OPTIMIZER_COLORS["adam"]] * len(cells))
+    left.set(xlabel=GAP, title="cells")
+    colors = [LINES[row["effect"].count(" x ")] for row in effects]
+    _draw_points(right, [row["effect"] for row in effects], effects, colors)
+    right.set(xlabel="change of that difference (nats)", title="effects and interactions")
+    return save_figure(figure, out)
+
+
+def draw_band(axes: Axes, rows: Rows, column: str, color: str, label: str) -> None:
+    """Values against a column, in its order, with their intervals."""
+    ordered = sorted(rows, key=lambda row: row[column])
+    x, values, low, high = ([row[name] for row in ordered] for name in (column, "value", "ci_low", "ci_high"))
+    axes.plot(x, values, "o-", markersize=3, linewidth=1, color=color, label=label)
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+
+
+def _draw_points(axes: Axes, names: Sequence[str], rows: Rows, colors: Sequence[str]) -> None:
+    """A point with its interval for each name, the first on top."""
+    axes.axvline(0, color=OTHER_COLOR, linewidth=0.8)
+    for place, (row, color) in enumerate(zip(rows, colors, strict=True)):
+        axes.plot([row["ci_low"], row["ci_high"]], [place, place], color=color, linewidth=1)
+        axes.plot(row["value"], place, "o", markersize=4, color=color)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
+
+
+def _draw_distances(axes: Axes, rows: Rows, color: str, sharpest: str) -> None:
+    """JS⁰ as published, and without scales under the relative smoothing; means over seeds, noise floors dotted."""
+    from ..hessian.smoothing import PUBLISHED, RELATIVE
+
+    drawn = [("js_distance", PUBLISHED, "-", "raw"), ("scale_free_js_distance", RELATIVE, "--", "scale-free")]
+    for measure, smoothing, style, name in drawn:
+        chosen = [row for row in rows if (row["measure"], str(row["sigma"])) == (measure, str(smoothing))]
+        contrasts = sorted(_names(chosen, "contrast"))
+        values, floors = (
+            [_mean([row[column] for row in chosen if row["contrast"] == contrast]) for contrast in contrasts]
+            for column in ("value", "noise_floor")
+        )
+        axes.plot(contrasts, values, "o" + style, color=color, markersize=3, label=f"{name}, sharpest: the {sharpest}")
+        axes.plot(contrasts, floors, ":", color=color, linewidth=0.8)
+
+
+def _with_contrast_one(rows: Rows, sharpest: str) -> Rows:
+    """The rows of a sharpest layer, and those at contrast 1, where there is none."""
+    return [row for row in rows if row["sharpest"] == sharpest or row["contrast"] == 1]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _select(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
+    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
+
+
+def _names(rows: Rows, column: str) -> list[Any]:
+    return list(dict.fromkeys(row[column] for row in rows))

@@ -1,0 +1,172 @@
+"""Errors under heavy-tailed noise: slopes against the tail index, and the errors behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, Any]]
+
+COLORS = OPTIMIZER_COLORS | {"projected_sgd": "#7F7F7F"}
+LABELS = OPTIMIZER_LABELS | {"projected_sgd": "projected SGD"}
+PROBLEMS = {
+    "symmetric": "symmetric noise",
+    "one_sided": "one-sided noise",
+    "ten_coordinates": "10 coordinates",
+    "non_convex": "non-convex",
+}
+THRESHOLD_COLORS = {"published": "#0072B2", "best": "#E69F00"}
+STATISTICS = {"mean": "mean", "median": "median", "quantile_99": "99 % quantile"}
+
+
+def draw_slopes(rows: Rows, out: Path) -> list[Path]:
+    """The power of K of each rule's error against α, with intervals, and theory's line for GClip.
+
+    Args:
+        rows: of slopes.csv; a row of panels a problem, a column a statistic over trials.
+        out: path without ending.
+
+    Returns:
+        The PNG and the PDF.
+    """
+    problems = [problem for problem in PROBLEMS if any(row["problem"] == problem for row in rows)]
+    figure = _panels(len(problems), len(STATISTICS))
+    grid = figure.subplots(len(problems), len(STATISTICS), squeeze=False)
+    for panels, problem in zip(grid, problems, strict=True):
+        for axes, statistic in zip(panels, STATISTICS, strict=True):
+            chosen = _select(rows, problem=problem, statistic=statistic)
+            theory = sorted({(row["alpha"], row["theory"]) for row in chosen})
+            axes.plot(*zip(*theory, strict=True), color="black", linestyle="--", linewidth=1, label="theory for GClip")
+            finite = sorted(
+                {(row["alpha"], row["finite_theory"]) for row in chosen if row["finite_theory"] is not None}
+            )
+            if finite:
+                axes.plot(*zip(*finite, strict=True), color="black", linestyle=":", linewidth=1, label="at these K")
+            for rule in _names(chosen, "rule"):
+                _draw_intervals(axes, _select(chosen, rule=rule), "alpha", rule)
+            lowest, highest = min(value for _, value in theory), max(value for _, value in theory)
+            axes.set_ylim(lowest - 0.5, highest + 0.5)
+            axes.set(xlabel=r"tail index $\alpha$ of the noise", ylabel="power of K")
+            axes.set_title(f"{PROBLEMS[problem]}: {STATISTICS[statistic]}")
+            axes.grid(alpha=0.3)
+    grid[0, 0].legend(fontsize=7)
+    return save_figure(figure, out)
+
+
+def draw_errors(rows: Rows, out: Path) -> list[Path]:
+    """Mean, median and 99 % quantile over trials against K under symmetric noise, a row of panels an α.
+
+    Args:
+        rows: of errors.csv.
+        out: path without ending.
+
+    Returns:
+        The PNG and the PDF.
+    """
+    rows = _select(rows, problem="symmetric")
+    known = _names(rows, "alpha")
+    alphas = [alpha for alpha in known if alpha in (1.2, 1.5, 1.8)] or known[:3]
+    figure = _panels(len(alphas), len(STATISTICS))
+    grid = figure.subplots(len(alphas), len(STATISTICS), squeeze=False, sharex=True)
+    for panels, alpha in zip(grid, alphas, strict=True):
+        for axes, statistic in zip(panels, STATISTICS, strict=True):
+            chosen = _select(rows, alpha=alpha, statistic=statistic)
+            for rule in _names(chosen, "rule"):
+                _draw_intervals(axes, _select(chosen, rule=rule), "steps", rule)
+            _draw_theory(axes, _select(chosen, rule="gclip"), -2 * (alpha - 1) / alpha)
+            axes.set(xscale="log", yscale="log", xlabel="steps K", ylabel=r"$f - f^*$ of the average")
+            axes.set_title(rf"{STATISTICS[statistic]}, $\alpha = {alpha:g}$")
+            axes.grid(alpha=0.3)
+    grid[0, 0].legend(fontsize=7)
+    return save_figure(figure, out)
+
+
+def draw_lower_bound(rows: Rows, out: Path) -> list[Path]:
+    """Mean errors on the hardest coin-flip problem for each K, and the least that any method can have.
+
+    Args:
+        rows: of errors.csv.
+        out: path without ending.
+
+    Returns:
+        The PNG and the PDF.
+    """
+    alphas = _names(rows, "alpha")
+    figure = _panels(1, len(alphas))
+    for axes, alpha in zip(figure.subplots(1, len(alphas), squeeze=False)[0], alphas, strict=True):
+        chosen = _select(rows, alpha=alpha)
+        bound = sorted({(row["steps"], row["bound"]) for row in chosen})
+        axes.plot(*zip(*bound, strict=True), color="black", linestyle="--", linewidth=1, label="least possible")
+        for rule in _names(chosen, "rule"):
+            _draw_intervals(axes, _select(chosen, rule=rule), "steps", rule)
+        axes.set(xscale="log", yscale="log", xlabel="gradients K", ylabel="mean error", title=rf"$\alpha = {alpha:g}$")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    return save_figure(figure, out)
+
+
+def draw_dimensions(rows: Rows, out: Path) -> list[Path]:
+    """Error of GClip over that of CClip against d, beside d^(2/α−1).
+
+    Args:
+        rows: of ratios.csv.
+        out: path without ending.
+
+    Returns:
+        The PNG and the PDF.
+    """
+    alphas = _names(rows, "alpha")
+    figure = _panels(1, len(alphas))
+    for axes, alpha in zip(figure.subplots(1, len(alphas), squeeze=False, sharey=True)[0], alphas, strict=True):
+        for thresholds, color in THRESHOLD_COLORS.items():
+            chosen = sorted(_select(rows, alpha=alpha, thresholds=thresholds), key=lambda row: row["coordinates"])
+            d, ratio, low, high = (
+                [row[key] for row in chosen] for key in ("coordinates", "ratio", "ci_low", "ci_high")
+            )
+            axes.plot(d, ratio, "o-", markersize=3, linewidth=1, color=color, label=f"{thresholds} thresholds")
+            axes.fill_between(d, low, high, color=color, alpha=0.2, linewidth=0)
+        line = [row["predicted"] for row in chosen]
+        axes.plot(d, line, color="black", linestyle="--", linewidth=1, label=r"$d^{2/\alpha-1}$")
+        axes.set(xscale="log", yscale="log", xlabel="coordinates d", title=rf"$\alpha = {alpha:g}$")
+        axes.set_ylabel("error of GClip / error of CClip")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    return save_figure(figure, out)
+
+
+def _panels(rows: int, columns: int) -> Figure:
+    """An empty figure for many small panels."""
+    figure = new_figure(columns)
+    figure.set_size_inches(3.4 * columns, 2.7 * rows)
+    return figure
+
+
+def _draw_intervals(axes: Axes, rows: Rows, column: str, rule: str) -> None:
+    ordered = sorted(rows, key=lambda row: row[column])
+    x, values, low, high = ([row[name] for row in ordered] for name in (column, "value", "ci_low", "ci_high"))
+    axes.plot(x, values, "o-", markersize=3, linewidth=1, color=COLORS[rule], label=LABELS[rule])
+    axes.fill_between(x, low, high, color=COLORS[rule], alpha=0.2, linewidth=0)
+
+
+def _draw_theory(axes: Axes, rows: Rows, power: float) -> None:
+    """A line of that power through GClip's last point."""
+    ordered = sorted(rows, key=lambda row: row["steps"])
+    last = ordered[-1]
+    steps = [row["steps"] for row in ordered]
+    line = [last["value"] * (step / last["steps"]) ** power for step in steps]
+    axes.plot(steps, line, color="black", linestyle="--", linewidth=1, label=r"$K^{-2(\alpha-1)/\alpha}$")
+
+
+def _select(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
+    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
+
+
+def _names(rows: Rows, column: str) -> list[Any]:
+    return list(dict.fromkeys(row[column] for row in rows))

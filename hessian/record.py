@@ -1,0 +1,215 @@
+"""What a run folder keeps of its curvature measurements: ``hessian/step_000100/`` and so on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from .measures import BlockMeasures
+from .pairs import DistanceRow
+from .spectrum import Spectrum, stack_probes
+from .summary import ADAM, BlockRow, ModelRow
+
+NODE_COLUMNS = ("block", "size", "probe", "node", "weight")
+DISTANCE_COLUMNS = tuple(field.name for field in fields(DistanceRow))
+MODEL_COLUMNS = tuple(field.name for field in fields(ModelRow))
+MEASURES = tuple(field.name for field in fields(BlockMeasures))
+BLOCK_COLUMNS = ("block", "probes", "exact", *MEASURES, *(ADAM + name for name in MEASURES[1:]), "gradient_norm")
+
+
+@dataclass(frozen=True)
+class HessianMeasurement:
+    """What was measured at one step.
+
+    Attributes:
+        step: optimizer steps taken.
+        spectra: by name of the block; that of the whole Hessian, if it was measured, is called ``full``.
+        adam_spectra: the same of the blocks as Adam's preconditioner makes them, if they were measured.
+        blocks: for blocks.csv.
+        distances: for distances.csv.
+        adam_distances: those between the preconditioned blocks.
+        model: for measures.csv.
+        how: for measurement.json: all that the results depend on, in plain values.
+    """
+
+    step: int
+    spectra: Mapping[str, Spectrum]
+    adam_spectra: Mapping[str, Spectrum]
+    blocks: Sequence[BlockRow]
+    distances: Sequence[DistanceRow]
+    adam_distances: Sequence[DistanceRow]
+    model: Sequence[ModelRow]
+    how: Mapping[str, Any]
+
+
+class HessianRecord:
+    """The curvature measurements in a folder, at most one of each step.
+
+    A measurement is written beside its place and moved there once it is whole.
+
+    Args:
+        folder: a run folder, or any other; made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "hessian"
+
+    def path(self, step: int) -> Path:
+        """Where the measurement of a step lies."""
+        return self.folder / f"step_{step:06d}"
+
+    def kept(self, step: int, fingerprint: str) -> Path:
+        """Where finished work of an unfinished measurement lies; each state of the model has a place of its own."""
+        return self.folder / "unfinished" / f"step_{step:06d}-{fingerprint}"
+
+    def write(self, measurement: HessianMeasurement) -> None:
+        """Add the measurement of a step, in place of an earlier one, and drop the unfinished work on it."""
+        place = self.path(measurement.step)
+        temporary = place.with_name(place.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write_table(temporary / "nodes.csv", NODE_COLUMNS, _node_rows(measurement.spectra))
+        _write_table(temporary / "blocks.csv", BLOCK_COLUMNS, map(_block_fields, measurement.blocks))
+        _write_table(temporary / "distances.csv", DISTANCE_COLUMNS, map(_fields, measurement.distances))
+        _write_table(temporary / "measures.csv", MODEL_COLUMNS, map(_fields, measurement.model))
+        if measurement.adam_spectra:
+            _write_table(temporary / "adam_nodes.csv", NODE_COLUMNS, _node_rows(measurement.adam_spectra))
+            _write_table(temporary / "adam_distances.csv", DISTANCE_COLUMNS, map(_fields, measurement.adam_distances))
+        (temporary / "measurement.json").write_text(json.dumps(dict(measurement.how), indent=2) + "\n")
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(temporary, place)
+        self.drop_unfinished(measurement.step)
+
+    def drop_unfinished(self, step: int) -> None:
+        """Remove what is kept of unfinished measurements of a step."""
+        for folder in self.folder.glob(f"unfinished/step_{step:06d}-*"):
+            shutil.rmtree(folder)
+        if (self.folder / "unfinished").exists() and not any((self.folder / "unfinished").iterdir()):
+            (self.folder / "unfinished").rmdir()
+
+    def steps(self) -> list[int]:
+        """The steps that were measured, in order."""
+        found = (re.fullmatch(r"step_(\d+)", path.name) for path in self.folder.glob("step_*"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def how(self, step: int) -> dict[str, Any]:
+        """How a step was measured; empty where it was not."""
+        try:
+            return dict(json.loads((self.path(step) / "measurement.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
+
+    def spectra(self, step: int, *, adam: bool = False) -> dict[str, Spectrum]:
+        """The spectra of a step by name of the block, in the model's order, to the bit as they were measured.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        path = self.path(step) / ("adam_nodes.csv" if adam else "nodes.csv")
+        rows: dict[str, dict[str, list[tuple[float, float]]]] = {}
+        sizes: dict[str, int] = {}
+        try:
+            for row in _read_table(path):
+                sizes[row["block"]] = int(row["size"])
+                probe = rows.setdefault(row["block"], {}).setdefault(row["probe"], [])
+                probe.append((float(row["node"]), float(row["weight"])))
+            if not rows:
+                raise ValueError("there is no spectrum in it")
+            return {block: _spectrum(probes.values(), sizes[block]) for block, probes in rows.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
+
+    def blocks(self, step: int) -> list[dict[str, str]]:
+        """The rows of blocks.csv of a step, as text by column.
+
+        Raises:
+            UserError: the file is missing.
+        """
+        return _read_table(self.path(step) / "blocks.csv")
+
+    def distances(self, step: int, *, adam: bool = False) -> list[DistanceRow]:
+        """The distances of a step.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        path = self.path(step) / ("adam_distances.csv" if adam else "distances.csv")
+        try:
+            return [
+                DistanceRow(**row | {key: float(row[key]) for key in ("value", "noise_floor")})  # type: ignore[arg-type]
+                for row in _read_table(path)
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
+
+    def model(self, step: int) -> list[ModelRow]:
+        """The measures of the whole model at a step.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        path = self.path(step) / "measures.csv"
+        try:
+            return [
+                ModelRow(
+                    row["measure"],
+                    row["sigma"],
+                    float(row["value"]),
+                    float(row["noise_floor"]) if row["noise_floor"] else None,
+                )
+                for row in _read_table(path)
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def _node_rows(spectra: Mapping[str, Spectrum]) -> Iterator[list[str]]:
+    for block, spectrum in spectra.items():
+        for probe, (nodes, weights) in enumerate(zip(spectrum.nodes.tolist(), spectrum.weights.tolist(), strict=True)):
+            for node, weight in zip(nodes, weights, strict=True):
+                # repr gives back every float64 exactly.
+                yield [block, str(spectrum.size), str(probe), repr(node), repr(weight)]
+
+
+def _spectrum(probes: Iterable[Sequence[tuple[float, float]]], size: int) -> Spectrum:
+    columns = [torch.tensor(list(probe), dtype=torch.float64).T for probe in probes]
+    return stack_probes([(nodes, weights) for nodes, weights in columns], size)
+
+
+def _block_fields(row: BlockRow) -> list[str]:
+    plain = _as_texts([row.block, row.probes, row.exact])
+    adam = [None] * (len(MEASURES) - 1) if row.adam is None else list(asdict(row.adam).values())[1:]
+    return plain + _as_texts([*asdict(row.measures).values(), *adam, row.gradient_norm])
+
+
+def _fields(row: DistanceRow | ModelRow) -> list[str]:
+    return _as_texts(asdict(row).values())
+
+
+def _as_texts(values: Iterable[Any]) -> list[str]:
+    return ["" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value) for value in values]
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None

@@ -1,0 +1,58 @@
+"""The ``hessian`` section of a config."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
+
+from ..settings import Settings
+
+Percentage = Annotated[str, StringConstraints(pattern=r"^(100|\d{1,2}(\.\d+)?)%$")]
+
+Moment = NonNegativeInt | Percentage
+"""A number of optimizer steps, or a share of the run such as ``100%``."""
+
+
+class HessianSettings(Settings):
+    """When the curvature of a run is measured, on what, and how exactly.
+
+    Attributes:
+        every: steps between measurements; the first of them is before the first step.
+        at: further moments, as steps or as percentages of the run; 0, before the first step, unless given.
+        batches: fixed random batches of the training part over which the loss is the mean.
+        batch_size: examples in each of them, that is in one forward pass.
+        blocks: how the parameters are cut: ``weights`` (a block a weight matrix, attention cut into query, key and
+            value; no biases, no normalisation), ``default`` (the same with them), ``heads``, ``neurons`` or ``full``;
+            or a glob or several for names of the default partition.
+        full: whether the spectrum of the whole Hessian is measured besides.
+        adam: whether each block is measured besides as Adam's preconditioner makes it.
+        tolerance: Jensen–Shannon distance to the true density at which to stop, for densities smoothed with 1 % of
+            their range. ``null`` is the published scheme: every probe alone, and exactly ``steps`` steps.
+        steps: Lanczos steps; with a tolerance the most of them.
+        probes: independent probes; with a tolerance the most of them.
+        processes: on a CPU, so many blocks are measured at a time, each in a process with one thread. Not part of a
+            run's identity: it changes no number.
+    """
+
+    every: PositiveInt | None = None
+    at: tuple[Moment, ...] = (0,)
+    batches: PositiveInt = 1
+    batch_size: PositiveInt = 32
+    blocks: str | tuple[str, ...] = "weights"
+    full: bool = False
+    adam: bool = False
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | None = 0.04
+    steps: PositiveInt = 100
+    probes: PositiveInt = 10
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
+
+    def is_due(self, step: int, last_step: int) -> bool:
+        """Whether the curvature is measured after ``step`` steps of a run that has ``last_step`` of them."""
+        is_regular = self.every is not None and step % self.every == 0
+        return is_regular or step in (step_at(moment, last_step) for moment in self.at)
+
+
+def step_at(moment: Moment, last_step: int) -> int:
+    """The number of steps that a moment stands for in a run of ``last_step`` steps; a share is rounded."""
+    return moment if isinstance(moment, int) else round(float(moment.removesuffix("%")) / 100 * last_step)

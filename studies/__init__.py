@@ -1,0 +1,1 @@
+"""Studies: grids of experiments with a question, their tables and their pictures."""

@@ -1,0 +1,141 @@
+"""The three causes apart: noise tail, block heterogeneity and class imbalance, each on or off in every combination.
+
+Two papers and their critics explain Adam's advantage with heavy-tailed noise (Zhang et al. 2020), with curvatures that
+differ between blocks (Zhang et al. 2024) and with rare classes (Kunstner et al. 2024). Here one small network has a
+knob for each, and no knob moves what another one sets:
+
+- noise: gradients of all examples, without noise, with Gaussian or with α-stable noise of the same median norm
+  relative to each layer's gradient;
+- contrast: the layers' curvatures, at the same function and, since the noise is relative to each layer, the same noise;
+- exponent: the numbers of examples of the classes, at the same inputs and share of wrong labels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..figures.causes import draw_causes
+from ..models import MODELS
+from ..noise.measure import Watch
+from ..seeds import derive_seed
+from ..settings import Settings
+from ..synthetic.factorial import effects
+from ..synthetic.layer_noise import LayerNoise
+from ..synthetic.many_runs import Start, Training, start
+from ..synthetic.noise_laws import AlphaStable, Gaussian, NoiseLaw
+from ..synthetic.tuning import with_interval
+from .pieces import Pieces, Row, write_table
+from .tuned_runs import gap, gap_row, select, summary_row, tuned_rows, zipf
+
+OPTIMIZERS = ("sgd", "adam")
+
+LAWS: dict[str, NoiseLaw | None] = {"none": None, "gaussian": Gaussian(), "alpha_stable": AlphaStable(alpha=1.5)}
+
+CONTRASTS: list[dict[str, tuple[float, ...]]] = [
+    {"noise": (-1, 1, 0), "heavy tail": (0, -1, 1)},
+    {"heterogeneity": (-1, 1)},
+    {"imbalance": (-1, 1)},
+]
+"""Gaussian noise against none, a heavy tail against Gaussian; the large contrast against 1, the exponent against 0."""
+
+
+class Causes(Settings):
+    """How much is computed.
+
+    Attributes:
+        contrast: of the heterogeneous network; 1 of the other.
+        exponent: of the imbalanced classes; 0 of the others.
+        ratio: median norm of the noise over the norm of the gradient, in each layer.
+        hidden: widths of the hidden layers.
+        classes: how many.
+        examples: to train on.
+        steps: of each run.
+        seeds: data sets, starts and runs with each learning rate.
+    """
+
+    contrast: float
+    exponent: float
+    ratio: float
+    hidden: tuple[int, ...]
+    classes: int
+    examples: int
+    steps: int
+    seeds: int
+
+    def cells(self) -> list[Row]:
+        """The columns of each cell, the last factor the fastest."""
+        levels = product(LAWS, (1.0, self.contrast), (0.0, self.exponent))
+        return [{"noise": noise, "contrast": contrast, "exponent": exponent} for noise, contrast, exponent in levels]
+
+
+SCALES = {
+    "tiny": Causes(contrast=8.0, exponent=1.0, ratio=1.0, hidden=(6,), classes=6, examples=40, steps=4, seeds=2),
+    "quick": Causes(
+        contrast=16.0, exponent=1.0, ratio=1.0, hidden=(32, 32), classes=32, examples=512, steps=200, seeds=8
+    ),
+    "paper": Causes(
+        contrast=16.0, exponent=1.0, ratio=1.0, hidden=(128, 128), classes=256, examples=8192, steps=1000, seeds=10
+    ),
+}
+
+
+def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+    """Write runs.csv, tuned.csv, cells.csv (SGD less Adam), effects.csv and a picture of the last two."""
+    settings, pieces = SCALES[scale], Pieces(folder)
+    runs: list[Row] = []
+    cells = settings.cells()
+    for cell in watch("causes", cells, len(cells)):
+        name = "-".join(f"{value:g}" if isinstance(value, float) else value for value in cell.values())
+        runs += pieces.rows(name, partial(_train, settings, cell, seed))
+    tuned = [
+        cell | {"optimizer": rule} | summary_row(select(runs, **cell, optimizer=rule), seed)
+        for cell, rule in product(cells, OPTIMIZERS)
+    ]
+    gaps = [cell | gap_row(*_pair(runs, cell), seed) for cell in cells]
+    found = effect_rows(settings, runs, seed)
+    for table, rows in {"runs": runs, "tuned": tuned, "cells": gaps, "effects": found}.items():
+        write_table(folder / f"{table}.csv", rows)
+    draw_causes(gaps, found, folder / "causes")
+
+
+def effect_rows(settings: Causes, runs: list[Row], seed: int) -> list[Row]:
+    """Every effect and interaction of the factors on SGD's loss less Adam's, paired by seed."""
+    rows = []
+    for name in _effects(settings, runs, torch.arange(settings.seeds)[None]):
+        value, low, high = with_interval(partial(_effect, settings, runs, name), settings.seeds, seed=seed)
+        rows.append({"effect": name, "value": value, "ci_low": low, "ci_high": high})
+    return rows
+
+
+def _effect(settings: Causes, runs: list[Row], name: str, samples: Tensor) -> Tensor:
+    return _effects(settings, runs, samples)[name]
+
+
+def _effects(settings: Causes, runs: list[Row], samples: Tensor) -> dict[str, Tensor]:
+    """All effects by name in samples of the seeds."""
+    gaps = torch.stack([gap(*_pair(runs, cell), samples) for cell in settings.cells()])
+    return effects(gaps.view(len(LAWS), 2, 2, -1), CONTRASTS)
+
+
+def _pair(runs: list[Row], cell: Row) -> tuple[list[Row], list[Row]]:
+    """The rows of SGD and of Adam in one cell."""
+    sgd, adam = (select(runs, **cell, optimizer=rule) for rule in OPTIMIZERS)
+    return sgd, adam
+
+
+def _train(settings: Causes, cell: Row, seed: int) -> list[Row]:
+    starts = [_start(settings, cell, derive_seed(seed, "run", number)) for number in range(settings.seeds)]
+    law = LAWS[cell["noise"]]
+    training = Training(settings.steps, noise=None if law is None else LayerNoise(law, settings.ratio))
+    return [row for rule in OPTIMIZERS for row in tuned_rows(rule, starts, training, **cell)]
+
+
+def _start(settings: Causes, cell: Row, seed: int) -> Start:
+    model = MODELS["scaled_mlp"].model_validate({"hidden": settings.hidden, "contrast": cell["contrast"]})
+    data = zipf(settings.classes, settings.examples, cell["exponent"], sample=seed)
+    return start(model, data, seed)

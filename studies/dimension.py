@@ -1,0 +1,146 @@
+"""How much worse GClip is than CClip in many dimensions (Zhang et al. 2020: G² against ‖B‖², that is d^(2/α−1)).
+
+f(x) = ‖x‖²/2 from x = (1, …, 1); each coordinate's noise is Pareto's, symmetric, with P(|ξ| > t) = t^−α. Both rules see
+the same noise, with the published schedule, G = d^(1/α) and B = 1: the α-th roots of the tails' coefficients. Besides,
+the thresholds are multiplied by several factors, and each rule has its best one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..figures.rates import draw_dimensions
+from ..noise.measure import Watch
+from ..seeds import derive_seed
+from ..settings import Settings
+from ..synthetic.descent import averaged_errors, noise_of_steps, strongly_convex_schedule
+from ..synthetic.intervals import Array, ends, log_slope, resampled
+from ..synthetic.noise_laws import Pareto
+from ..synthetic.rules import cclip, gclip
+from .pieces import Pieces, Row, without, write_table
+
+
+class Dimension(Settings):
+    """How much is computed.
+
+    Attributes:
+        alphas: tail indices.
+        coordinates: the d.
+        numbers: coordinates over all trials, as long as there are at least ``fewest_trials``.
+        fewest_trials: of the largest problems.
+        steps: K.
+        factors: of the thresholds; 1 is the published one.
+        resamples: of the bootstrap.
+    """
+
+    alphas: tuple[float, ...]
+    coordinates: tuple[int, ...]
+    numbers: int
+    fewest_trials: int
+    steps: int
+    factors: tuple[float, ...]
+    resamples: int
+
+
+SCALES = {
+    "tiny": Dimension(
+        alphas=(1.5,), coordinates=(1, 5), numbers=100, fewest_trials=20, steps=20, factors=(0.3, 1.0), resamples=20
+    ),
+    "quick": Dimension(
+        alphas=(1.2, 1.5, 1.8),
+        coordinates=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
+        numbers=10_000,
+        fewest_trials=40,
+        steps=500,
+        factors=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        resamples=300,
+    ),
+    "paper": Dimension(
+        alphas=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0),
+        coordinates=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
+        numbers=200_000,
+        fewest_trials=200,
+        steps=10_000,
+        factors=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        resamples=1_000,
+    ),
+}
+
+
+def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+    """Write ratios.csv (mean error of GClip over that of CClip by d), slopes.csv (its powers of d), and a picture."""
+    settings, pieces = SCALES[scale], Pieces(folder)
+    rows: list[Row] = []
+    jobs = list(product(settings.alphas, settings.coordinates))
+    for alpha, coordinates in watch("dimension", jobs, len(jobs)):
+        compute = partial(_measure, settings, alpha, coordinates, derive_seed(seed, "dimension"))
+        rows += pieces.rows(f"{alpha}-{coordinates}", compute)
+    ratios = [row for row in rows if row["sample"] is None]
+    write_table(folder / "ratios.csv", without(ratios, "sample"))
+    write_table(folder / "slopes.csv", _slopes(settings, rows))
+    draw_dimensions(ratios, folder / "ratios")
+
+
+def _measure(settings: Dimension, alpha: float, coordinates: int, seed: int) -> list[Row]:
+    """A row of the ratio at the published thresholds, one at the best; then as many of each bootstrap sample."""
+    errors = _errors(settings, alpha, coordinates, seed)
+    trials = len(next(iter(errors.values())))
+    best = {rule: min(settings.factors, key=lambda factor: errors[rule, factor].mean()) for rule in ("gclip", "cclip")}
+    rows: list[Row] = []
+    for thresholds, factors in (("published", {"gclip": 1.0, "cclip": 1.0}), ("best", best)):
+        pair = np.stack([errors[rule, factor] for rule, factor in factors.items()])
+        samples = resampled(pair, _ratio, settings.resamples, derive_seed(seed, "bootstrap", coordinates))["ratio"]
+        low, high = ends(samples)
+        key = {"alpha": alpha, "coordinates": coordinates, "thresholds": thresholds}
+        rows.append(
+            key
+            | {"sample": None, "ratio": _ratio(pair)["ratio"], "ci_low": low, "ci_high": high}
+            | {"predicted": coordinates ** (2 / alpha - 1), "trials": trials}
+            | {f"{rule}_error": errors[rule, factor].mean() for rule, factor in factors.items()}
+            | {f"{rule}_factor": factor for rule, factor in factors.items()}
+        )
+        rows += [
+            dict.fromkeys(rows[0]) | key | {"sample": number, "ratio": ratio} for number, ratio in enumerate(samples)
+        ]
+    return rows
+
+
+def _errors(settings: Dimension, alpha: float, coordinates: int, seed: int) -> dict[tuple[str, float], Array]:
+    """f(average) after the last step, by rule and factor ``[trials]``."""
+    shape = (max(settings.fewest_trials, settings.numbers // coordinates), coordinates)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "noise", coordinates))
+    noise = noise_of_steps(Pareto(alpha=alpha), shape, settings.steps, generator)
+    rules = {("gclip", factor): gclip(factor * coordinates ** (1 / alpha)) for factor in settings.factors}
+    rules |= {("cclip", factor): cclip(factor) for factor in settings.factors}
+    named = {f"{rule} {factor}": step for (rule, factor), step in rules.items()}
+    start = torch.ones(shape, dtype=torch.float64)
+    errors = averaged_errors(named, noise, start, strongly_convex_schedule(alpha), {settings.steps})
+    return {key: errors[f"{key[0]} {key[1]}"][0].numpy() for key in rules}
+
+
+def _ratio(pair: Array) -> dict[str, Array]:
+    """Mean error of GClip over that of CClip, of ``[2, trials]``."""
+    means = pair.mean(axis=-1)
+    return {"ratio": means[0] / means[1]}
+
+
+def _slopes(settings: Dimension, rows: list[Row]) -> list[Row]:
+    """The power of d with which the ratio grows, by α and kind of thresholds; trials differ from d to d."""
+    slopes = []
+    for alpha, thresholds in product(settings.alphas, ("published", "best")):
+        chosen = [row for row in rows if (row["alpha"], row["thresholds"]) == (alpha, thresholds)]
+        measured = [row["ratio"] for row in chosen if row["sample"] is None]
+        samples = [
+            [row["ratio"] for row in chosen if row["coordinates"] == coordinates and row["sample"] is not None]
+            for coordinates in settings.coordinates
+        ]
+        low, high = ends(log_slope(settings.coordinates, np.array(samples).T))
+        slope = log_slope(settings.coordinates, measured)
+        key = {"alpha": alpha, "thresholds": thresholds, "slope": slope, "ci_low": low, "ci_high": high}
+        slopes.append(key | {"theory": 2 / alpha - 1})
+    return slopes

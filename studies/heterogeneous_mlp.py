@@ -1,0 +1,161 @@
+"""SGD and Adam on a perceptron whose layers' curvatures are set apart (Zhang et al. 2024, the MLP experiment).
+
+The network, its function at the start and the data are the same for every contrast; only the scale of each layer's
+parameters differs, and with it the layer's block of the Hessian. So the scale-free distances between the blocks'
+spectra do not depend on the contrast, and the raw ones do.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..data import DATA
+from ..figures.causes import draw_contrasts
+from ..hessian import block_spectra, distance_rows, heterogeneity
+from ..models import MODELS
+from ..noise.measure import Watch
+from ..seeds import derive_seed
+from ..settings import Settings
+from ..synthetic.many_runs import Start, Training, start
+from ..tasks.cross_entropy import summed_cross_entropy
+from .pieces import Pieces, Row, write_table
+from .tuned_runs import gap_row, select, summary_row, tuned_rows
+
+SHARPEST = ("last", "first")
+OPTIMIZERS = ("sgd", "adam")
+
+
+class HeterogeneousMLP(Settings):
+    """How much is computed.
+
+    Attributes:
+        contrasts: each makes the sharpest block contrast^4 times sharper against the flattest.
+        hidden: widths of the hidden layers.
+        image_size: of the digits in pixels.
+        evaluation_fraction: of the digits that are not trained on.
+        steps: of each run.
+        batch_size: examples a step.
+        seeds: runs with each learning rate.
+        spectra: how many of the seeds' spectra are measured.
+        lanczos_steps: of each probe.
+        probes: of each block.
+    """
+
+    contrasts: tuple[float, ...]
+    hidden: tuple[int, ...]
+    image_size: int
+    evaluation_fraction: float
+    steps: int
+    batch_size: int
+    seeds: int
+    spectra: int
+    lanczos_steps: int
+    probes: int
+
+
+SCALES = {
+    "tiny": HeterogeneousMLP(
+        contrasts=(1.0, 8.0),
+        hidden=(6,),
+        image_size=4,
+        evaluation_fraction=0.98,
+        steps=5,
+        batch_size=10,
+        seeds=2,
+        spectra=1,
+        lanczos_steps=5,
+        probes=2,
+    ),
+    "quick": HeterogeneousMLP(
+        contrasts=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+        hidden=(32, 32, 32),
+        image_size=8,
+        evaluation_fraction=0.8,
+        steps=200,
+        batch_size=128,
+        seeds=8,
+        spectra=2,
+        lanczos_steps=50,
+        probes=6,
+    ),
+    "paper": HeterogeneousMLP(
+        contrasts=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+        hidden=(128, 128, 128),
+        image_size=28,
+        evaluation_fraction=0.2,
+        steps=2000,
+        batch_size=128,
+        seeds=8,
+        spectra=5,
+        lanczos_steps=100,
+        probes=10,
+    ),
+}
+
+
+def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+    """Write runs.csv, tuned.csv, gaps.csv (SGD less Adam), heterogeneity.csv (JS⁰) and a picture."""
+    settings, pieces = SCALES[scale], Pieces(folder)
+    runs, tuned, gaps, distances = [], [], [], []
+    cells = list(dict.fromkeys(_cell(*pair) for pair in product(SHARPEST, settings.contrasts)))
+    for sharpest, contrast in watch("heterogeneous MLP", cells, len(cells)):
+        cell: Row = {"sharpest": sharpest, "contrast": contrast}
+        compute = partial(_train, settings, cell, seed)
+        trained = pieces.rows(f"runs-{sharpest}-{contrast:g}", compute)
+        by_rule = {rule: select(trained, optimizer=rule) for rule in OPTIMIZERS}
+        runs += trained
+        tuned += [cell | {"optimizer": rule} | summary_row(rows, seed) for rule, rows in by_rule.items()]
+        gaps.append(cell | gap_row(by_rule["sgd"], by_rule["adam"], seed))
+        compute = partial(_measure, settings, cell, seed)
+        distances += pieces.rows(f"spectra-{sharpest}-{contrast:g}", compute)
+    tables = {"runs": runs, "tuned": tuned, "gaps": gaps, "heterogeneity": distances}
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.csv", rows)
+    draw_contrasts(tuned, gaps, distances, folder / "contrasts")
+
+
+def _cell(sharpest: str, contrast: float) -> tuple[str, float]:
+    """At contrast 1 no layer is the sharpest, and one cell stands for all."""
+    return (SHARPEST[0] if contrast == 1 else sharpest), contrast
+
+
+def _start(settings: HeterogeneousMLP, cell: Row, seed: int) -> Start:
+    model = MODELS["scaled_mlp"].model_validate({"hidden": settings.hidden, **cell})
+    digits = {"image_size": settings.image_size, "evaluation_fraction": settings.evaluation_fraction}
+    return start(model, DATA["mnist5k"].model_validate(digits), seed)
+
+
+def _train(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
+    starts = [_start(settings, cell, derive_seed(seed, "run", number)) for number in range(settings.seeds)]
+    training = Training(settings.steps, settings.batch_size)
+    return [row for rule in OPTIMIZERS for row in tuned_rows(rule, starts, training, **cell)]
+
+
+def _measure(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
+    """The heterogeneity at the start: one row a seed, a measure and a smoothing."""
+    rows: list[Row] = []
+    for number in range(settings.spectra):
+        begun = _start(settings, cell, derive_seed(seed, "run", number))
+        spectra = block_spectra(
+            begun.model,
+            _summed_loss,
+            [(begun.inputs, begun.labels)],
+            steps=settings.lanczos_steps,
+            probes=settings.probes,
+            seed=seed,
+        )
+        rows += [
+            cell
+            | {"seed": begun.seed, "measure": measure, "sigma": sigma}
+            | {"value": found.value, "noise_floor": found.noise_floor}
+            for (measure, sigma), found in heterogeneity(distance_rows(spectra)).items()
+        ]
+    return rows
+
+
+def _summed_loss(model: Any, batch: Any) -> tuple[Any, int]:
+    images, labels = batch
+    return summed_cross_entropy(model(images), labels), len(labels)

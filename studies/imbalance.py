@@ -1,0 +1,197 @@
+"""Final losses by class frequency where nothing but the imbalance of the classes changes (Kunstner et al. 2024).
+
+Inputs, noise and the number of examples are those of the data source ``zipf``; its exponent is the knob. The loss is
+that of the training examples with the labels that were trained on, so it is what the rules minimise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..data.zipf import class_counts, frequency_groups
+from ..figures.causes import draw_imbalance
+from ..models import MODELS
+from ..noise.measure import Watch
+from ..seeds import derive_seed
+from ..settings import Settings
+from ..synthetic.many_runs import Start, Training, start
+from ..synthetic.tuning import with_interval
+from .pieces import Pieces, Row, write_table
+from .tuned_runs import gap, gap_row, select, summary_row, tuned_rows, zipf
+
+OPTIMIZERS = ("sgd", "adam", "signum")
+
+MODEL_SETTINGS = {
+    "linear": MODELS["mlp"].model_validate({"hidden": ()}),
+    "transformer": MODELS["vit_nano"].model_validate(
+        {"n_layer": 1, "n_embd": 16, "n_inner": 32, "patch_size": 1, "attention": "eager"}
+    ),
+}
+"""Softmax regression, and a ViT of one layer, in which a pixel is a token."""
+
+ALL = "all"
+"""In place of a group's number: all examples."""
+
+
+GROUP_COLUMN = "loss_group_"
+"""Before the number of a group, the name of the column of its loss."""
+
+
+class Problem(Settings):
+    """A model and how it is trained.
+
+    Attributes:
+        model: of ``MODEL_SETTINGS``.
+        batch_size: examples a step; None for all of them.
+        steps: of each run.
+    """
+
+    model: Literal["linear", "transformer"]
+    batch_size: int | None
+    steps: int
+
+    @property
+    def batch(self) -> str:
+        """The batch size in words."""
+        return "full batch" if self.batch_size is None else f"batch {self.batch_size}"
+
+    def columns(self) -> Row:
+        """What tells its rows apart from those of other problems."""
+        return {"model": self.model, "batch": self.batch}
+
+
+class Imbalance(Settings):
+    """How much is computed.
+
+    Attributes:
+        problems: each at every exponent.
+        exponents: of Zipf's law, the first one 0.
+        classes: how many.
+        examples: to train on.
+        groups: of classes of about equally many examples.
+        seeds: data sets, starts and runs with each learning rate.
+    """
+
+    problems: tuple[Problem, ...]
+    exponents: tuple[float, ...]
+    classes: int
+    examples: int
+    groups: int
+    seeds: int
+
+
+SCALES = {
+    "tiny": Imbalance(
+        problems=(
+            Problem(model="linear", batch_size=None, steps=5),
+            Problem(model="transformer", batch_size=8, steps=2),
+        ),
+        exponents=(0.0, 1.0),
+        classes=6,
+        examples=40,
+        groups=2,
+        seeds=2,
+    ),
+    "quick": Imbalance(
+        problems=(
+            Problem(model="linear", batch_size=None, steps=150),
+            Problem(model="linear", batch_size=64, steps=150),
+            Problem(model="transformer", batch_size=64, steps=200),
+        ),
+        exponents=(0.0, 0.5, 1.0, 1.5),
+        classes=64,
+        examples=1024,
+        groups=5,
+        seeds=6,
+    ),
+    "paper": Imbalance(
+        problems=tuple(
+            Problem(model=model, batch_size=batch_size, steps=1000)
+            for model, batch_size in product(("linear", "transformer"), (None, 64))
+        ),
+        exponents=(0.0, 0.5, 1.0, 1.5),
+        classes=512,
+        examples=16384,
+        groups=10,
+        seeds=8,
+    ),
+}
+
+
+def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+    """Write runs.csv, tuned.csv, groups.csv (losses by frequency), gaps.csv (each rule less Adam) and a picture."""
+    settings, pieces = SCALES[scale], Pieces(folder)
+    runs: list[Row] = []
+    cells = list(product(settings.problems, settings.exponents))
+    for problem, exponent in watch("imbalance", cells, len(cells)):
+        compute = partial(_train, settings, problem, exponent, seed)
+        runs += pieces.rows(f"{problem.model}-{problem.batch}-{exponent:g}".replace(" ", "-"), compute)
+    tuned, groups, gaps = [], [], []
+    for problem, exponent, rule in product(settings.problems, settings.exponents, OPTIMIZERS):
+        cell = {**problem.columns(), "exponent": exponent, "optimizer": rule}
+        rows = select(runs, **cell)
+        tuned.append(cell | summary_row(rows, seed))
+        groups += [cell | {"group": group} | _value(rows, seed, column) for group, column in _groups(rows).items()]
+        if rule != "adam":
+            gaps += _gap_rows(runs, cell, seed)
+    tables = {"runs": runs, "tuned": tuned, "groups": groups, "gaps": gaps}
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    draw_imbalance(gaps, groups, folder / "imbalance")
+
+
+def _train(settings: Imbalance, problem: Problem, exponent: float, seed: int) -> list[Row]:
+    seeds = [derive_seed(seed, "run", number) for number in range(settings.seeds)]
+    starts = [_start(settings, problem.model, exponent, own) for own in seeds]
+    counts = class_counts(settings.classes, exponent, settings.examples)
+    group_of_class = torch.tensor(frequency_groups(counts, settings.groups))
+    group = torch.stack([group_of_class[begun.labels] for begun in starts])
+    parts = {f"{GROUP_COLUMN}{number}": group == number for number in range(settings.groups)}
+    cell = {**problem.columns(), "exponent": exponent}
+    training = Training(problem.steps, problem.batch_size)
+    rows = [tuned_rows(rule, starts, training, parts, **cell) for rule in OPTIMIZERS]
+    return [row for part in rows for row in part]
+
+
+def _start(settings: Imbalance, model: str, exponent: float, seed: int) -> Start:
+    return start(MODEL_SETTINGS[model], zipf(settings.classes, settings.examples, exponent, sample=seed), seed)
+
+
+def _groups(rows: Sequence[Row]) -> dict[int, str]:
+    """The column of each group that has examples."""
+    columns = {int(name.rpartition("_")[2]): name for name in rows[0] if name.startswith(GROUP_COLUMN)}
+    return {group: column for group, column in columns.items() if rows[0][column] is not None}
+
+
+def _value(rows: Sequence[Row], seed: int, column: str) -> Row:
+    summary = summary_row(rows, seed, column)
+    return {key: summary[key] for key in ("value", "ci_low", "ci_high")}
+
+
+def _gap_rows(runs: Sequence[Row], cell: Row, seed: int) -> list[Row]:
+    """The rule of a cell less Adam, over all examples and in each group; and how much more that is than at exponent 0.
+
+    The groups of different exponents are different classes, so the second is of all examples only.
+    """
+    balanced = cell | {"exponent": 0.0}
+    rows, adam, balanced_rows, balanced_adam = (
+        select(runs, **chosen)
+        for chosen in (cell, cell | {"optimizer": "adam"}, balanced, balanced | {"optimizer": "adam"})
+    )
+
+    def change(samples: Tensor) -> Tensor:
+        return gap(rows, adam, samples) - gap(balanced_rows, balanced_adam, samples)
+
+    value, low, high = with_interval(change, len({row["seed"] for row in rows}), seed=seed)
+    whole = {"change": value, "change_ci_low": low, "change_ci_high": high}
+    found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | whole]
+    for group, column in _groups(rows).items():
+        found.append(cell | {"group": group} | gap_row(rows, adam, seed, column) | dict.fromkeys(whole))
+    return found

@@ -1,0 +1,105 @@
+"""Errors on the hardest coin-flip problem for each number of steps, beside the least that any method can have.
+
+All methods start at 0, in the middle between the two problems that look alike. They are odd in the gradient, so their
+errors on both are the same, and the mean error over trials estimates what the bound is about.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..figures.rates import draw_lower_bound
+from ..noise.measure import Watch
+from ..seeds import derive_seed
+from ..settings import Settings
+from ..synthetic.descent import averaged_errors, strongly_convex_rate, strongly_convex_schedule
+from ..synthetic.intervals import Array, ends, log_slope, resampled
+from ..synthetic.lower_bound import CoinFlipProblem, least_error
+from ..synthetic.rules import acclip, gclip, sgd
+from .pieces import Pieces, Row, without, write_table
+
+
+class LowerBound(Settings):
+    """How much is computed.
+
+    Attributes:
+        alphas: orders of the moment that is 1.
+        horizons: the K, each with its own hardest problem.
+        trials: of each.
+        resamples: of the bootstrap.
+    """
+
+    alphas: tuple[float, ...]
+    horizons: tuple[int, ...]
+    trials: int
+    resamples: int
+
+
+SCALES = {
+    "tiny": LowerBound(alphas=(1.5,), horizons=(5, 10, 20), trials=200, resamples=20),
+    "quick": LowerBound(
+        alphas=(1.2, 1.5, 1.8), horizons=(10, 30, 100, 300, 1_000, 3_000), trials=10_000, resamples=300
+    ),
+    "paper": LowerBound(
+        alphas=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0),
+        horizons=(10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000),
+        trials=50_000,
+        resamples=1_000,
+    ),
+}
+
+
+def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+    """Write errors.csv (mean errors and the bound by K), slopes.csv (their powers of K), and a picture."""
+    settings, pieces = SCALES[scale], Pieces(folder)
+    rows: list[Row] = []
+    for alpha in watch("lower bound", settings.alphas, len(settings.alphas)):
+        rows += pieces.rows(f"{alpha}", partial(_measure, settings, alpha, derive_seed(seed, "lower_bound")))
+    errors = [row for row in rows if row["steps"] is not None]
+    write_table(folder / "errors.csv", errors)
+    write_table(folder / "slopes.csv", without([row for row in rows if row["steps"] is None], "steps"))
+    draw_lower_bound(errors, folder / "errors")
+
+
+def _measure(settings: LowerBound, alpha: float, seed: int) -> list[Row]:
+    """A row a rule and K, and one of its power of K, whose ``steps`` is None and ``bound`` the bound's power."""
+    errors: dict[str, list[Array]] = {"sgd": [], "gclip": [], "acclip": []}
+    for steps in settings.horizons:
+        for rule, values in _errors(settings, alpha, steps, seed).items():
+            errors[rule].append(values)
+    rows: list[Row] = []
+    for rule, of_rule in errors.items():
+        values = np.stack(of_rule)
+        samples = resampled(values, _mean, settings.resamples, derive_seed(seed, f"bootstrap {rule}"))["mean"]
+        low, high = ends(samples)
+        rows += [
+            {"alpha": alpha, "rule": rule, "steps": steps, "value": value, "ci_low": below, "ci_high": above}
+            | {"bound": least_error(alpha, steps)}
+            for steps, value, below, above in zip(settings.horizons, values.mean(axis=1), low, high, strict=True)
+        ]
+        low, high = ends(log_slope(settings.horizons, samples))
+        slope = log_slope(settings.horizons, values.mean(axis=1))
+        rows.append(
+            {"alpha": alpha, "rule": rule, "steps": None, "value": slope, "ci_low": low, "ci_high": high}
+            | {"bound": strongly_convex_rate(alpha)}
+        )
+    return rows
+
+
+def _errors(settings: LowerBound, alpha: float, steps: int, seed: int) -> dict[str, Array]:
+    """f(average) − f* after ``steps`` gradients, by rule ``[trials]``."""
+    problem = CoinFlipProblem(alpha, steps)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "coin flips", steps))
+    noise = (problem.noise(settings.trials, generator) for _ in range(steps))
+    start = torch.full((settings.trials, 1), -problem.minimum, dtype=torch.float64)
+    rules = {"sgd": sgd(), "gclip": gclip(), "acclip": acclip()}
+    errors = averaged_errors(rules, noise, start, strongly_convex_schedule(alpha), {steps})
+    return {name: values[0].numpy() for name, values in errors.items()}
+
+
+def _mean(values: Array) -> dict[str, Array]:
+    return {"mean": values.mean(axis=-1)}

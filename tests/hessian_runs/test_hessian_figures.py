@@ -1,0 +1,141 @@
+"""The pictures of curvature, from a run that measured it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from whyadam.configs.load import parse_experiment
+from whyadam.errors import UserError
+from whyadam.figures.hessian import draw_blocks, draw_spectra
+from whyadam.figures.hessian_distances import draw_distances
+from whyadam.figures.hessian_runs import find_hessian, short_names
+from whyadam.hessian.record import HessianRecord
+from whyadam.training.run import run_experiment
+
+BLOCKS = ["1.weight", "1.bias", "3.weight", "3.bias"]
+NAMES = ["1", "1.bias", "3", "3.bias"]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds, measured at steps 0 and 2; the full Hessian of one of them alone."""
+    out = tmp_path_factory.mktemp("measured")
+    hessian = {"at": [0, 2], "blocks": "default", "tolerance": None, "steps": 3, "probes": 2, "batch_size": 8}
+    for seed in (0, 1):
+        config = {
+            "name": "tiny",
+            "seed": seed,
+            "model": {"name": "mlp", "hidden": [4]},
+            "data": {"name": "mnist5k"},
+            "task": {"name": "classification"},
+            "optimizer": {"name": "sgd", "lr": 0.1},
+            "training": {"steps": 2, "batch_size": 16, "eval_examples": 64},
+            "hessian": hessian | {"full": seed == 0, "adam": seed == 0},
+        }
+        run_experiment(parse_experiment(config, "test"), out)
+    return out
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The figures that are drawn, by the name of their file."""
+    drawn: dict[str, Any] = {}
+    for module in ("hessian", "hessian_distances"):
+        monkeypatch.setattr(
+            f"whyadam.figures.{module}.save_figure", lambda figure, out: drawn.update({out.name: figure}) or []
+        )
+    return drawn
+
+
+def test_pictures_are_written(measured: Path, tmp_path: Path) -> None:
+    runs = find_hessian([measured])
+    assert [run.steps for run in runs] == [(0, 2), (0, 2)]
+    drawn = [
+        *draw_spectra(runs[:1], tmp_path / "pictures" / "spectra.png"),
+        *draw_blocks(runs, tmp_path / "blocks"),
+        *draw_distances(runs, tmp_path / "js"),
+    ]
+    names = [f"{name}.{end}" for name in ("spectra", "blocks", "js") for end in ("png", "pdf")]
+    assert [path.name for path in drawn] == names
+    assert all(path.stat().st_size > 5000 for path in drawn)
+
+
+def test_every_block_has_its_own_density(measured: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
+    """Catches panels that show another block, another step or the full Hessian."""
+    runs = find_hessian([measured])
+    draw_blocks(runs, tmp_path / "b", step=2)
+    for part, run in zip(figures["b"].subfigs, runs, strict=True):
+        assert "step 2" in part.get_suptitle()
+        spectra = HessianRecord(run.path).spectra(2)
+        panels = part.axes[:4]
+        assert [axes.get_title() for axes in panels] == NAMES
+        for axes, block in zip(panels, BLOCKS, strict=True):
+            x, y = axes.lines[0].get_data()
+            span = spectra[block].largest - spectra[block].smallest
+            assert x[0] == pytest.approx(spectra[block].smallest - 0.06 * span)
+            assert x[-1] == pytest.approx(spectra[block].largest + 0.06 * span)
+            assert np.trapezoid(y, x) == pytest.approx(1, abs=0.02)
+
+
+def test_the_full_spectrum_of_each_step_is_drawn(measured: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
+    runs = find_hessian([measured])
+    with_full = [run for run in runs if run.experiment.seed == 0]
+    draw_spectra(with_full, tmp_path / "s")
+    titles = [axes.get_title() for axes in figures["s"].axes]
+    assert titles == ["tiny, SGD, step 0", "tiny, SGD, step 2"]
+    for axes, step in zip(figures["s"].axes, (0, 2), strict=True):
+        full = HessianRecord(with_full[0].path).spectra(step)["full"]
+        assert axes.lines[0].get_xdata()[-1] == pytest.approx(full.largest + 0.06 * (full.largest - full.smallest))
+    with pytest.raises(UserError, match="no spectrum of the whole Hessian; measure it with whyadam hessian --full"):
+        draw_spectra(runs, tmp_path / "s")
+
+
+def test_the_heat_map_shows_the_recorded_distances(measured: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
+    runs = find_hessian([measured])
+    draw_distances(runs, tmp_path / "d", step=2, measure="js_distance", sigma="1%")
+    panels = [axes for axes in figures["d"].axes if axes.images]
+    for (values, floors), run in zip((panels[:2], panels[2:]), runs, strict=True):
+        assert [text.get_text() for text in values.get_yticklabels()] == NAMES
+        rows = [row for row in run.distances(2) if (row.measure, row.sigma) == ("js_distance", "1%")]
+        assert len(rows) == 6
+        for row in rows:
+            place = BLOCKS.index(row.block_a), BLOCKS.index(row.block_b)
+            assert values.images[0].get_array()[place] == pytest.approx(row.value)
+            assert floors.images[0].get_array()[place] == pytest.approx(row.noise_floor)
+        assert values.images[0].get_clim() == floors.images[0].get_clim()
+
+
+def test_a_distance_without_smoothing_and_preconditioned_blocks(
+    measured: Path, tmp_path: Path, figures: dict[str, Any]
+) -> None:
+    with_adam = [run for run in find_hessian([measured]) if run.experiment.seed == 0]
+    draw_distances(with_adam, tmp_path / "w", measure="wasserstein1", adam=True)
+    draw_blocks(with_adam, tmp_path / "a", adam=True)
+    assert "preconditioned by Adam" in figures["a"].subfigs[0].get_suptitle()
+    (row,) = [
+        row
+        for row in with_adam[0].distances(0, adam=True)
+        if (row.block_a, row.block_b, row.measure) == ("1.weight", "1.bias", "wasserstein1")
+    ]
+    assert figures["w"].axes[0].images[0].get_array()[0, 1] == pytest.approx(row.value)
+
+
+def test_what_was_not_measured_is_said(measured: Path, tmp_path: Path) -> None:
+    runs = find_hessian([measured])
+    with pytest.raises(UserError, match="no curvature of step 1; there are 0, 2"):
+        draw_blocks(runs, tmp_path / "b", step=1)
+    with pytest.raises(UserError, match=r"no js_distance with sigma '3%'; there are js_distance \(0\.00316228\)"):
+        draw_distances(runs, tmp_path / "d", sigma="3%")
+    with pytest.raises(UserError, match="no preconditioned blocks of step 0; measure them with -s"):
+        draw_blocks([run for run in runs if run.experiment.seed == 1], tmp_path / "b", adam=True)
+    with pytest.raises(UserError, match="no curvature measurement here"):
+        find_hessian([tmp_path])
+
+
+def test_short_names_stay_apart() -> None:
+    assert short_names(["bert.a.weight", "bert.b.weight.query"]) == ["a", "b.query"]
+    assert short_names(["h.0.weight", "h.0.bias"]) == ["0", "0.bias"]
+    assert short_names(["a.weight", "a"]) == ["a.weight", "a"]
