@@ -105,3 +105,21 @@ def js(
 
     for path in draw_distances(find_hessian(runs), out, step, measure=measure, sigma=sigma, adam=adam):
         typer.echo(str(path))
+
+
+@app.command("heterogeneity")
+def heterogeneity(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path(
+        "heterogeneity"
+    ),
+    measure: Annotated[str, typer.Option(help="A distance, as measures.csv spells it.")] = "js_distance",
+) -> None:
+    """Draw and print, for several networks, how unlike their blocks are on average, beside the noise floor."""
+    from ..figures.hessian_runs import find_hessian
+    from ..figures.heterogeneity import draw_heterogeneity, heterogeneity_table, mean_distances
+
+    distances = mean_distances(find_hessian(runs), measure)
+    typer.echo(heterogeneity_table(distances))
+    for path in draw_heterogeneity(distances, measure, out):
+        typer.echo(str(path))

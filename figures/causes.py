@@ -54,12 +54,13 @@ def draw_contrasts(tuned: Rows, gaps: Rows, heterogeneity: Rows, out: Path) -> l
     return save_figure(figure, out)
 
 
-def draw_imbalance(gaps: Rows, groups: Rows, out: Path) -> list[Path]:
-    """For each problem the gaps to Adam against Zipf's exponent, and the losses by frequency at the largest exponent.
+def draw_imbalance(gaps: Rows, out: Path) -> list[Path]:
+    """Each rule's final loss less Adam's, a column of panels a problem.
+
+    Above against Zipf's exponent, below by frequency of the class at the largest exponent.
 
     Args:
         gaps: of gaps.csv.
-        groups: of groups.csv.
         out: path without ending.
 
     Returns:
@@ -69,24 +70,19 @@ def draw_imbalance(gaps: Rows, groups: Rows, out: Path) -> list[Path]:
     figure = new_figure(columns=len(problems), rows=2)
     panels = figure.subplots(2, len(problems), squeeze=False)
     for (above, below), (model, batch) in zip(panels.T, problems, strict=True):
-        chosen = _select(gaps, model=model, batch=batch, group="all")
-        for rule in _names(chosen, "optimizer"):
-            label = f"{OPTIMIZER_LABELS[rule]} less Adam"
-            draw_band(above, _select(chosen, optimizer=rule), "exponent", OPTIMIZER_COLORS[rule], label)
-        above.axhline(0, color=OTHER_COLOR, linewidth=0.8)
-        above.set(
-            xlabel="exponent of Zipf's law", ylabel="difference of final losses (nats)", title=f"{model}, {batch}"
-        )
-        chosen = _select(groups, model=model, batch=batch)
-        exponent = max(row["exponent"] for row in chosen)
-        chosen = _select(chosen, exponent=exponent)
-        for rule in _names(chosen, "optimizer"):
-            draw_band(below, _select(chosen, optimizer=rule), "group", OPTIMIZER_COLORS[rule], OPTIMIZER_LABELS[rule])
-        below.set_xticks(sorted(_names(chosen, "group")))
-        below.set(xlabel=f"group of classes, most frequent first (exponent {exponent:g})", ylabel="final loss (nats)")
-        for axes in (above, below):
+        chosen = _select(gaps, model=model, batch=batch)
+        exponent = max(_names(chosen, "exponent"))
+        by_group = [row for row in _select(chosen, exponent=exponent) if row["group"] != "all"]
+        for axes, rows, column in ((above, _select(chosen, group="all"), "exponent"), (below, by_group, "group")):
+            for rule in _names(rows, "optimizer"):
+                label = f"{OPTIMIZER_LABELS[rule]} less Adam"
+                draw_band(axes, _select(rows, optimizer=rule), column, OPTIMIZER_COLORS[rule], label)
+            axes.axhline(0, color=OTHER_COLOR, linewidth=0.8)
+            axes.set(ylabel="difference of final losses (nats)", xticks=sorted(_names(rows, column)))
             axes.grid(alpha=0.3)
             axes.legend(fontsize=7)
+        above.set(xlabel="exponent of Zipf's law", title=f"{model}, {batch}")
+        below.set(xlabel=f"group of classes, most frequent first (exponent {exponent:g})")
     return save_figure(figure, out)
 
 

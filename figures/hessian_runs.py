@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..hessian.pairs import DistanceRow
 from ..hessian.record import HessianRecord
 from ..hessian.spectrum import Spectrum
-from ..hessian.summary import FULL
+from ..hessian.summary import FULL, ModelRow
 from .runs import labels
 
 
@@ -66,6 +66,10 @@ class HessianRun:
     def distances(self, step: int, *, adam: bool = False) -> list[DistanceRow]:
         """The distances between the blocks at a measured step; arguments and errors as for ``blocks``."""
         return self._record.distances(step, adam=adam)
+
+    def measures(self, step: int) -> list[ModelRow]:
+        """The measures of the whole model at a measured step."""
+        return self._record.model(step)
 
     @property
     def _record(self) -> HessianRecord:

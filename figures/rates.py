@@ -11,6 +11,7 @@ from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, new_figure, save_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -56,7 +57,7 @@ def draw_slopes(rows: Rows, out: Path) -> list[Path]:
             axes.set(xlabel=r"tail index $\alpha$ of the noise", ylabel="power of K")
             axes.set_title(f"{PROBLEMS[problem]}: {STATISTICS[statistic]}")
             axes.grid(alpha=0.3)
-    grid[0, 0].legend(fontsize=7)
+    _legend_of_all(grid)
     return save_figure(figure, out)
 
 
@@ -84,7 +85,7 @@ def draw_errors(rows: Rows, out: Path) -> list[Path]:
             axes.set(xscale="log", yscale="log", xlabel="steps K", ylabel=r"$f - f^*$ of the average")
             axes.set_title(rf"{STATISTICS[statistic]}, $\alpha = {alpha:g}$")
             axes.grid(alpha=0.3)
-    grid[0, 0].legend(fontsize=7)
+    _legend_of_all(grid)
     return save_figure(figure, out)
 
 
@@ -146,6 +147,15 @@ def _panels(rows: int, columns: int) -> Figure:
     figure = new_figure(columns)
     figure.set_size_inches(3.4 * columns, 2.7 * rows)
     return figure
+
+
+def _legend_of_all(grid: NDArray) -> None:
+    """One legend in the first panel, of what any panel shows."""
+    shown = {}
+    for axes in grid.flat:
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    grid[0, 0].legend(list(shown.values()), list(shown), fontsize=7)
 
 
 def _draw_intervals(axes: Axes, rows: Rows, column: str, rule: str) -> None:

@@ -12,6 +12,7 @@ from whyadam.errors import UserError
 from whyadam.figures.hessian import draw_blocks, draw_spectra
 from whyadam.figures.hessian_distances import draw_distances
 from whyadam.figures.hessian_runs import find_hessian, short_names
+from whyadam.figures.heterogeneity import draw_heterogeneity, heterogeneity_table, mean_distances
 from whyadam.hessian.record import HessianRecord
 from whyadam.training.run import run_experiment
 
@@ -43,7 +44,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The figures that are drawn, by the name of their file."""
     drawn: dict[str, Any] = {}
-    for module in ("hessian", "hessian_distances"):
+    for module in ("hessian", "hessian_distances", "heterogeneity"):
         monkeypatch.setattr(
             f"whyadam.figures.{module}.save_figure", lambda figure, out: drawn.update({out.name: figure}) or []
         )
@@ -121,6 +122,31 @@ def test_a_distance_without_smoothing_and_preconditioned_blocks(
         if (row.block_a, row.block_b, row.measure) == ("1.weight", "1.bias", "wasserstein1")
     ]
     assert figures["w"].axes[0].images[0].get_array()[0, 1] == pytest.approx(row.value)
+
+
+def test_mean_distances_of_networks_are_those_of_the_record(
+    measured: Path, tmp_path: Path, figures: dict[str, Any]
+) -> None:
+    """Catches a table or a panel of another step, smoothing or distance, and seeds that are taken for networks."""
+    runs = find_hessian([measured])
+    distances = mean_distances(runs, "js_distance")
+    recorded: dict[tuple[str, int], list[float]] = {}
+    for run in runs:
+        for step in (0, 2):
+            for row in HessianRecord(run.path).model(step):
+                if row.measure == "js_distance":
+                    recorded.setdefault((row.sigma, step), []).append(row.value)
+    assert {(entry.sigma, entry.step): list(entry.values) for entry in distances} == recorded
+    _, _, *lines = heterogeneity_table(distances).splitlines()
+    assert len(lines) == 4
+    assert all(line.split()[2] == "2" for line in lines)
+    draw_heterogeneity(distances, "js_distance", tmp_path / "h")
+    first, last = figures["h"].axes[:2]
+    for axes, step in ((first, 0), (last, 2)):
+        drawn = next(line for line in axes.lines if line.get_marker() == "o").get_xdata()
+        assert list(drawn) == recorded[distances[0].sigma, step]
+    with pytest.raises(UserError, match="--measure js: there are js_distance, "):
+        mean_distances(runs, "js")
 
 
 def test_what_was_not_measured_is_said(measured: Path, tmp_path: Path) -> None:
