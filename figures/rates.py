@@ -151,7 +151,7 @@ def _panels(rows: int, columns: int) -> Figure:
 
 def _legend_of_all(grid: NDArray) -> None:
     """One legend in the first panel, of what any panel shows."""
-    shown = {}
+    shown: dict[str, Any] = {}
     for axes in grid.flat:
         handles, labels = axes.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))

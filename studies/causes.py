@@ -78,6 +78,9 @@ SCALES = {
     "quick": Causes(
         contrast=16.0, exponent=1.0, ratio=1.0, hidden=(32, 32), classes=32, examples=512, steps=200, seeds=8
     ),
+    "noisy": Causes(
+        contrast=16.0, exponent=1.0, ratio=2.0, hidden=(32, 32), classes=32, examples=512, steps=200, seeds=8
+    ),
     "paper": Causes(
         contrast=16.0, exponent=1.0, ratio=1.0, hidden=(128, 128), classes=256, examples=8192, steps=1000, seeds=10
     ),

@@ -55,9 +55,9 @@ SCALES = {
         alphas=(1.2, 1.5, 1.8),
         coordinates=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
         numbers=10_000,
-        fewest_trials=40,
+        fewest_trials=20,
         steps=500,
-        factors=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        factors=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         resamples=300,
     ),
     "paper": Dimension(

@@ -144,7 +144,7 @@ def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
     tables = {"runs": runs, "tuned": tuned, "groups": groups, "gaps": gaps}
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
-    draw_imbalance(gaps, groups, folder / "imbalance")
+    draw_imbalance(gaps, folder / "imbalance")
 
 
 def _train(settings: Imbalance, problem: Problem, exponent: float, seed: int) -> list[Row]:
