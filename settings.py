@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from .errors import UserError
@@ -47,6 +47,11 @@ class NamedSettings(Summarized):
 
     paper: ClassVar[str] = ""
     name: str
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Also where defaults are left out: the name says what the other keys mean.
+        return {"name": self.name} | serialize(self)
 
     @classmethod
     def registry_name(cls) -> str:

@@ -34,10 +34,10 @@ def list_names(what: Annotated[Listed, typer.Argument(help="What to list.")]) ->
 
 
 def _registry(what: Listed) -> Registry[Any]:
+    from ..data.noise_laws import NOISE_LAWS
     from ..data.registry import DATA
     from ..models.registry import MODELS
     from ..optimizers.registry import OPTIMIZERS
-    from ..synthetic.noise_laws import NOISE_LAWS
     from ..tasks.registry import TASKS
 
     registries: dict[Listed, Registry[Any]] = {

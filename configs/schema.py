@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from ..data.noise_laws import NOISE_LAWS
 from ..data.registry import DATA
 from ..hessian.settings import HessianSettings
 from ..models.registry import MODELS
 from ..noise.settings import NoiseSettings
 from ..optimizers.registry import OPTIMIZERS
 from ..settings import Settings
-from ..synthetic.noise_laws import NOISE_LAWS
 from ..tasks.registry import TASKS
 from .checks import check_combination
 
 if TYPE_CHECKING:
+    from ..data.noise_laws import NoiseLaw
     from ..data.settings import CustomData, DataSettings
     from ..models.settings import CustomModel, ModelSettings
     from ..optimizers.settings import CustomOptimizer, OptimizerSettings
-    from ..synthetic.noise_laws import NoiseLaw
     from ..tasks.settings import TaskSettings
 
     AnyModel = ModelSettings | CustomModel
@@ -72,6 +72,10 @@ class Training(Settings):
         checkpoint_every: steps between checkpoints; the last two stay.
         keep_checkpoints: steps whose checkpoint is written and stays.
         precision: number format of the forward pass.
+        compile: training through ``torch.compile``, which takes a minute to start and needs a C++ compiler; evaluation
+            and measurements use the model as it is.
+        activation_checkpointing: compute activations again in the backward pass instead of keeping them; for the
+            models of transformers. Not part of a run's identity: it changes no number.
         clip_grad_norm: largest global gradient norm, applied before any optimizer's own rule; none by default.
         inject_noise: noise of a known law on each step's gradient, before any clipping; none by default.
         device: where to train; ``auto`` is a GPU where there is one. Not part of a run's identity.
@@ -89,6 +93,8 @@ class Training(Settings):
     checkpoint_every: PositiveInt = 100
     keep_checkpoints: tuple[Annotated[int, Field(ge=0)], ...] = ()
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    activation_checkpointing: bool = False
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     inject_noise: InjectedNoise | None = None
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Key = tuple[int, int]
 """(epoch, index): what is drawn for a key never depends on what was drawn before it."""
 
-Kind = Literal["images", "text", "questions"]
+Kind = Literal["images", "text", "questions", "quadratics"]
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -94,12 +94,32 @@ class Questions:
     tokenizer: Tokenizer
 
 
+@dataclass(frozen=True)
+class NoisyQuadratic:
+    """A quadratic ½ wᵀHw whose gradient has noise.
+
+    Attributes:
+        train: batches ``{"noise": float32 [n, size]}``, a vector that is added to the gradient for each example.
+        evaluation: the same with vectors of zeros.
+        hessian: H, float32 ``[size, size]``.
+        block_sizes: of H's diagonal blocks.
+    """
+
+    train: Examples
+    evaluation: Examples
+    hessian: torch.Tensor
+    block_sizes: tuple[int, ...]
+
+
+Data = Images | Text | Questions | NoisyQuadratic
+
+
 class DataSettings(NamedSettings):
     """A data source: its files or package, its split and its form."""
 
     kind: ClassVar[Kind]
 
-    def load(self, seed: int) -> Images | Text | Questions:
+    def load(self, seed: int) -> Data:
         """Read, split and prepare the data.
 
         Args:
@@ -112,11 +132,12 @@ class DataSettings(NamedSettings):
 
 
 class CustomData(CustomSettings):
-    """A user's own data: a callable that returns Images, Text or Questions for the other keys of its section."""
+    """A user's own data: a callable that returns ``Data`` for the other keys of its section."""
 
-    def load(self, seed: int) -> Images | Text | Questions:
+    def load(self, seed: int) -> Data:
         """What the user's callable returns; it gets ``seed`` beside the keys of the config."""
         data = self.create(seed=seed)
-        if not isinstance(data, Images | Text | Questions):
-            raise UserError(f"data.name: {self.name} gave a {type(data).__name__}, not Images, Text or Questions")
+        if not isinstance(data, Data):
+            known = "Images, Text, Questions or NoisyQuadratic"
+            raise UserError(f"data.name: {self.name} gave a {type(data).__name__}, not {known}")
         return data

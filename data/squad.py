@@ -7,8 +7,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from ..errors import UserError
+from .questions import with_tokenizer
 from .settings import Fraction, Kind, Question, Questions
-from .text import Documents, TokenizedSettings
+from .text import TokenizedSettings
 
 Articles = list[list[Question]]
 
@@ -50,12 +51,7 @@ class SQuAD(TokenizedSettings):
             UserError: a file is missing, not of the format, or an answer is not where it should be; the message is one
                 line and names the file and the question.
         """
-        from .tokenizers import load_tokenizer, use_one_thread
-
-        train, evaluation = self._parts()
-        tokenizer = load_tokenizer(self, _documents(train, f"the training part of {self.path or self.hub}"))
-        use_one_thread()
-        return Questions(train, evaluation, tokenizer)
+        return with_tokenizer(self, *self._parts(), str(self.path or self.hub))
 
     def _parts(self) -> tuple[list[Question], list[Question]]:
         from .squad_format import read_file, read_hub
@@ -73,11 +69,3 @@ class SQuAD(TokenizedSettings):
 
 def _flat(articles: Articles) -> list[Question]:
     return [question for article in articles for question in article]
-
-
-def _documents(questions: list[Question], source: str) -> Documents:
-    """Every context once, and every question."""
-    from .cache import content_digest
-
-    texts = list(dict.fromkeys(text for question in questions for text in (question.context, question.question)))
-    return Documents(source, content_digest(*texts), lambda: texts)

@@ -6,6 +6,7 @@ from ..registry import Registry
 from .bert import BERTBase, BERTLarge, BERTNano
 from .gpt2 import GPT2, GPT2Nano
 from .mlp import MLP
+from .point import Point
 from .resnet import ResNet18, ResNet50
 from .scaled_mlp import ScaledMLP
 from .settings import CustomModel, ModelSettings
@@ -14,6 +15,20 @@ from .vit import ViTBase, ViTNano
 
 MODELS: Registry[ModelSettings] = Registry(
     "model",
-    [MLP, ScaledMLP, ResNet18, ResNet50, VGG16, ViTNano, ViTBase, GPT2Nano, GPT2, BERTNano, BERTBase, BERTLarge],
+    [
+        MLP,
+        ScaledMLP,
+        Point,
+        ResNet18,
+        ResNet50,
+        VGG16,
+        ViTNano,
+        ViTBase,
+        GPT2Nano,
+        GPT2,
+        BERTNano,
+        BERTBase,
+        BERTLarge,
+    ],
     custom=CustomModel,
 )

@@ -22,14 +22,16 @@ class Head:
     """What a task needs a model to end in.
 
     Attributes:
-        task: name of the task: ``classification``, ``causal_lm``, ``masked_lm`` or ``question_answering``.
-        outputs: number of classes, or size of the vocabulary.
+        task: name of the task: ``classification``, ``causal_lm``, ``masked_lm``, ``question_answering``, ``quadratic``.
+        outputs: number of classes, size of the vocabulary, or number of coordinates.
         image_size: height and width of the images in pixels; None for text.
+        block_sizes: sizes of the blocks of a quadratic's Hessian; they add up to ``outputs``.
     """
 
     task: str
     outputs: int
     image_size: int | None = None
+    block_sizes: tuple[int, ...] = ()
 
 
 class ModelSettings(NamedSettings):

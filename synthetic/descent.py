@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from .noise_laws import NoiseLaw
+from ..data.noise_laws import NoiseLaw
 from .rules import Rule, row_norms
 
 DRAWS_AT_ONCE = 200_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..data.noise_laws import NoiseLaw
 from ..seeds import derive_seed
 from .many_models import of_each, repeated
-from .noise_laws import NoiseLaw
 from .typical_norm import typical_norm
 
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
+from ..data.noise_laws import CoinFlip
 from .descent import strongly_convex_rate
-from .noise_laws import CoinFlip
 
 
 def hardest_probability(alpha: float, steps: int) -> float:

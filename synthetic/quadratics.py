@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from ..data.rotated_blocks import Blocks, merged, rotated_blocks, spans
 from ..errors import UserError
-
-Blocks = Sequence[Sequence[float]]
-"""The eigenvalues of each block."""
 
 HETEROGENEOUS: Blocks = ((1, 2, 3), (99, 100, 101), (4998, 4999, 5000))
 HOMOGENEOUS: Blocks = ((1, 99, 4998), (2, 100, 4999), (3, 101, 5000))
@@ -43,7 +40,7 @@ class Quadratics:
 
     def blocks(self) -> list[Tensor]:
         """The diagonal blocks ``[trials, n, n]``."""
-        return [self.hessian[:, span, span] for span in _spans(self.sizes)]
+        return [self.hessian[:, span, span] for span in spans(self.sizes)]
 
     def block_scale(self) -> Tensor:
         """(λ_min + λ_max)/2 of each coordinate's block, ``[trials, size]``: one over the block's best learning rate."""
@@ -61,25 +58,11 @@ def draw_quadratics(blocks: Blocks, trials: int, generator: Generator, *, dense:
         generator: of the rotations and the starts.
         dense: all eigenvalues in one block.
     """
-    if dense:
-        blocks = [[value for block in blocks for value in block]]
+    blocks = merged(blocks) if dense else blocks
     sizes = tuple(map(len, blocks))
-    hessian = torch.zeros(trials, sum(sizes), sum(sizes), dtype=torch.float64)
-    for eigenvalues, span in zip(blocks, _spans(sizes), strict=True):
-        rotation = random_rotations(trials, len(eigenvalues), generator)
-        hessian[:, span, span] = rotation * torch.tensor(eigenvalues, dtype=torch.float64) @ rotation.mT
+    hessian = rotated_blocks(blocks, trials, generator)
     start = torch.randn(trials, sum(sizes), dtype=torch.float64, generator=generator)
     return Quadratics(hessian, start, sizes)
-
-
-def random_rotations(count: int, size: int, generator: Generator) -> Tensor:
-    """Uniformly distributed orthogonal matrices ``[count, size, size]``.
-
-    Source: Mezzadri, "How to generate random matrices from the classical compact groups", Notices of the AMS 2007:
-    the signs of R's diagonal make QR unique and Q uniform.
-    """
-    q, r = torch.linalg.qr(torch.randn(count, size, size, dtype=torch.float64, generator=generator))
-    return q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)
 
 
 def condition_numbers(matrices: Tensor) -> Tensor:
@@ -127,9 +110,3 @@ def conditioned(blocks: Blocks, condition_number: float) -> list[list[float]]:
         raise ValueError("a matrix with one eigenvalue has condition number 1 under every shift and scale")
     scale = (condition_number - 1) / (largest - smallest)
     return [[1 + scale * (value - smallest) for value in block] for block in blocks]
-
-
-def _spans(sizes: Sequence[int]) -> list[slice]:
-    """Where each block lies on the diagonal."""
-    ends = np.cumsum(sizes).tolist()
-    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import torch
 
+from ..data.noise_laws import NoiseLaw
 from ..errors import UserError
-from .noise_laws import NoiseLaw
 
 VECTORS = 401
 LARGEST_SAMPLE = 5_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..data.settings import CustomData, DataSettings, Examples, Images, Kind, Questions, Text
+from ..data.settings import CustomData, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
 from ..errors import UserError
 from ..models.settings import CustomModel, ModelSettings
 from ..seeds import derive_seed
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     from .settings import Batch, Task, TaskSettings
 
-DATA_TYPES: dict[Kind, type] = {"images": Images, "text": Text, "questions": Questions}
+DATA_TYPES: dict[Kind, type] = {
+    "images": Images,
+    "text": Text,
+    "questions": Questions,
+    "quadratics": NoisyQuadratic,
+}
 
 
 @dataclass(frozen=True)

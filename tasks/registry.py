@@ -6,7 +6,8 @@ from ..registry import Registry
 from .causal_lm import CausalLM
 from .classification import Classification
 from .masked_lm import MaskedLM
+from .quadratic import Quadratic
 from .question_answering import QuestionAnswering
 from .settings import TaskSettings
 
-TASKS: Registry[TaskSettings] = Registry("task", [Classification, CausalLM, MaskedLM, QuestionAnswering])
+TASKS: Registry[TaskSettings] = Registry("task", [Classification, CausalLM, MaskedLM, QuestionAnswering, Quadratic])

@@ -14,7 +14,7 @@ from whyadam.data.settings import Images, Text
 from whyadam.models.settings import Head
 
 CONFIGS = sorted(SHIPPED.glob("*/*.yaml"))
-EMBEDDED = {"kjv", "mnist5k"}
+EMBEDDED = {"kjv", "mnist5k", "quadratic"}
 
 
 class SomeImages:

@@ -19,11 +19,12 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_all_sources_are_listed_and_say_what_they_are() -> None:
     assert set(DATA) == {
-        "kjv", "text_file", "hf_text", "mnist5k", "cifar10", "fashion_mnist", "image_folder", "squad", "zipf"
+        "kjv", "text_file", "hf_text", "mnist5k", "cifar10", "fashion_mnist", "image_folder", "squad", "zipf",
+        "quadratic", "kjv_questions",
     }  # fmt: skip
     for name, source in DATA.items():
         assert source.summary().endswith((".", ";")), name
-        assert source.kind in ("images", "text", "questions")
+        assert source.kind in ("images", "text", "questions", "quadratics")
         assert (source.kind == "images") == ("image_size" in source.model_fields)
 
 
@@ -33,7 +34,8 @@ def test_describing_all_sources_imports_nothing_heavy() -> None:
 import sys
 from whyadam.data import DATA
 sources = [DATA["kjv"](), DATA["text_file"](path="a"), DATA["hf_text"](sources=[dict(path="a")]), DATA["mnist5k"](),
-           DATA["cifar10"](), DATA["fashion_mnist"](), DATA["image_folder"](path="a"), DATA["squad"](path="a")]
+           DATA["cifar10"](), DATA["fashion_mnist"](), DATA["image_folder"](path="a"), DATA["squad"](path="a"),
+           DATA["quadratic"](blocks=[[1]])]
 print([module for module in {HEAVY} if module in sys.modules])
 """
     assert run(code).stdout.strip() == "[]"
@@ -59,7 +61,8 @@ print(len(list(evaluation_batches(Blocks(), 2, workers=2))), os.environ["TOKENIZ
 
 def test_a_users_own_source_gets_its_keys_and_the_seed_and_must_give_data() -> None:
     assert isinstance(DATA.choose({"name": "builtins:dict", "length": 3}), CustomData)
-    with pytest.raises(ValueError, match=r"^data.name: builtins:dict gave a dict, not Images, Text or Questions"):
+    refusal = r"^data.name: builtins:dict gave a dict, not Images, Text, Questions or NoisyQuadratic"
+    with pytest.raises(ValueError, match=refusal):
         CustomData(name="builtins:dict", length=3).load(seed=1)
     given = CustomData(name="whyadam.data:Text", train=1, evaluation=2, tokenizer=3, block_size=4)
     with pytest.raises(ValueError, match=r"whyadam\.data:Text refuses its arguments: .*seed"):

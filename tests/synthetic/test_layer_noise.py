@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from whyadam.data.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from whyadam.synthetic.layer_noise import LayerNoise
-from whyadam.synthetic.noise_laws import AlphaStable, Gaussian, NoiseLaw
 
 
 def gradients(models: int, size: int = 2000) -> dict[str, torch.Tensor]:

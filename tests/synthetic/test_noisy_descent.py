@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from whyadam.data.noise_laws import Gaussian
 from whyadam.synthetic.descent import (
     averaged_errors,
     mean_gradient_norms,
@@ -14,7 +15,6 @@ from whyadam.synthetic.descent import (
     strongly_convex_schedule,
     wavy_gradient,
 )
-from whyadam.synthetic.noise_laws import Gaussian
 from whyadam.synthetic.rules import gclip, sgd
 
 NONE = torch.zeros(2, 1, dtype=torch.float64)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from whyadam.data.rotated_blocks import random_rotations
 from whyadam.errors import UserError
 from whyadam.synthetic.iterations import preconditioned_iterations, simulated_iterations
 from whyadam.synthetic.quadratics import (
@@ -19,7 +20,6 @@ from whyadam.synthetic.quadratics import (
     conditioned,
     draw_quadratics,
     eigenvalues_of_nodes,
-    random_rotations,
 )
 from whyadam.synthetic.rules import adam, gclip, sgd
 

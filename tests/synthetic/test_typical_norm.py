@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from scipy import stats
+from whyadam.data.noise_laws import AlphaStable, CoinFlip, Gaussian, NoiseLaw, Pareto, StudentT
 from whyadam.errors import UserError
-from whyadam.synthetic.noise_laws import AlphaStable, CoinFlip, Gaussian, NoiseLaw, Pareto, StudentT
 from whyadam.synthetic.typical_norm import typical_norm
 
 

@@ -154,11 +154,11 @@ def test_tasks_are_listed_without_torch() -> None:
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["classification causal_lm masked_lm question_answering", "[]"]
+    assert done.stdout.splitlines() == ["classification causal_lm masked_lm question_answering quadratic", "[]"]
 
 
 def test_every_task_says_what_it_is() -> None:
     for name, settings in TASKS.items():
         assert settings.registry_name() == settings().name == name
         assert settings.summary().endswith(".")
-        assert settings.kind in {"images", "text", "questions"}
+        assert settings.kind in {"images", "text", "questions", "quadratics"}

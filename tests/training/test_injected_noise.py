@@ -11,7 +11,7 @@ from torch import Tensor
 from whyadam.configs.errors import ConfigError
 from whyadam.configs.load import dump_experiment, identity, load_experiment, parse_experiment
 from whyadam.configs.schema import InjectedNoise
-from whyadam.synthetic.noise_laws import NOISE_LAWS, AlphaStable, Gaussian
+from whyadam.data.noise_laws import NOISE_LAWS, AlphaStable, Gaussian
 from whyadam.training.injected_noise import inject_noise
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scipy import stats
-from whyadam.synthetic.noise_laws import NOISE_LAWS, AlphaStable, CoinFlip, Gaussian, NoiseLaw, Pareto, StudentT
+from whyadam.data.noise_laws import NOISE_LAWS, AlphaStable, CoinFlip, Gaussian, NoiseLaw, Pareto, StudentT
 
 DRAWS = 200_000
 

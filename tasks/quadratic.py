@@ -1,0 +1,27 @@
+"""Going down a quadratic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ..data.settings import NoisyQuadratic
+from ..models.settings import Head
+from .settings import TaskSettings
+
+if TYPE_CHECKING:
+    from .settings import Task
+
+
+class Quadratic(TaskSettings):
+    """½ wᵀHw plus the noise of each example times w; scored by ½ wᵀHw alone."""
+
+    kind = "quadratics"
+
+    name: Literal["quadratic"] = "quadratic"
+
+    def bind(self, data: NoisyQuadratic, seed: int) -> Task:
+        """The task over ``data``; nothing in it is drawn."""
+        from .quadratic_loss import QuadraticTask
+
+        head = Head("quadratic", len(data.hessian), block_sizes=data.block_sizes)
+        return QuadraticTask(head, data.train, data.evaluation, data.hessian)

@@ -1,0 +1,56 @@
+"""The loss of a point on a quadratic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..data.settings import Examples
+from ..models.settings import Head
+from .settings import Batch, Scores, Task
+
+
+class QuadraticTask(Task):
+    """½ wᵀHw + ξᵀw for each example's ξ, where w is what the model gives when it is called without an input.
+
+    Args:
+        head: of the model.
+        train: batches of ``noise``, that is ξ, ``[batch, size]``.
+        evaluation: the same.
+        hessian: H ``[size, size]``.
+    """
+
+    def __init__(self, head: Head, train: Examples, evaluation: Examples, hessian: Tensor) -> None:
+        self.head = head
+        self.train = train
+        self.evaluation = evaluation
+        self.hessian = hessian
+
+    def count(self, batch: Batch) -> Tensor:
+        """The number of examples."""
+        noise: Tensor = batch["noise"]
+        return torch.full((), len(noise), device=noise.device)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The losses summed over examples, and their number.
+
+        Raises:
+            ValueError: the model gives no vector of the right size.
+        """
+        w: Tensor = model()
+        if w.shape != (self.head.outputs,):
+            raise ValueError(f"the model's output has shape {list(w.shape)}; quadratic needs [{self.head.outputs}]")
+        count = self.count(batch)
+        return count * (w @ self.hessian.to(w) @ w) / 2 + (batch["noise"] @ w).sum(), count
+
+    def tokens(self, batch: Batch) -> int:
+        """0."""
+        return 0
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
+        """The mean loss."""
+        losses, counts = zip(*(self.loss(model, batch) for batch in batches), strict=True)
+        return Scores(float(torch.stack(losses).sum() / torch.stack(counts).sum()))
