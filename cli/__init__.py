@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from . import figure, hessian, listing, noise, reproduce, train, validate
+from . import best, figure, hessian, listing, noise, report, reproduce, sweep, train, validate, verify
 
 app = typer.Typer(
     name="whyadam",
@@ -20,16 +20,20 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
+app.command("best")(best.best)
 app.command("noise")(noise.noise)
 app.command("hessian")(hessian.hessian)
 app.command("reproduce")(reproduce.reproduce)
+app.command("verify")(verify.verify)
+app.command("report")(report.report)
 app.command("validate")(validate.validate)
 app.command("list")(listing.list_names)
 app.add_typer(figure.app, name="figure")
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's ends in one line and exit code 2."""
+    """Run the command; a mistake of the user's ends in one line and exit code 2, a disk that fails in 1."""
     from ..errors import UserError
 
     try:
@@ -37,5 +41,8 @@ def main() -> None:
     except UserError as error:
         print(f"whyadam: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"whyadam: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -22,7 +22,7 @@ def figure() -> None:
 @app.command("loss")
 def loss(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("loss"),
+    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("loss"),
 ) -> None:
     """Draw train and evaluation loss against steps, with a band over seeds, and print the runs as a table."""
     from ..figures.loss import draw_losses
@@ -32,6 +32,22 @@ def loss(
     groups = group_by_setting(find_runs(runs))
     typer.echo(loss_table(groups))
     for path in draw_losses(groups, out):
+        typer.echo(str(path))
+
+
+@app.command("sensitivity")
+def sensitivity(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path(
+        "sensitivity"
+    ),
+) -> None:
+    """Draw final evaluation loss against learning rate, a line an optimizer, with a band over seeds."""
+    from ..figures.runs import find_runs
+    from ..figures.sensitivity import draw_sensitivity
+    from ..figures.tuning import compare
+
+    for path in draw_sensitivity(compare(find_runs(runs)), out):
         typer.echo(str(path))
 
 
@@ -63,7 +79,7 @@ def noise(
 @app.command("spectra")
 def spectra(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("spectra"),
+    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("spectra"),
 ) -> None:
     """Draw the spectrum of the whole Hessian at each measured step."""
     from ..figures.hessian import draw_spectra
@@ -76,7 +92,7 @@ def spectra(
 @app.command("blocks")
 def blocks(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("blocks"),
+    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("blocks"),
     step: Step = None,
     adam: Adam = False,
 ) -> None:
@@ -91,7 +107,7 @@ def blocks(
 @app.command("js")
 def js(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path("js"),
+    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("js"),
     step: Step = None,
     measure: Annotated[str, typer.Option(help="A distance, as distances.csv spells it.")] = "js_distance",
     sigma: Annotated[
@@ -110,7 +126,7 @@ def js(
 @app.command("heterogeneity")
 def heterogeneity(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="Where the picture goes; .png and .pdf are written.")] = Path(
+    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path(
         "heterogeneity"
     ),
     measure: Annotated[str, typer.Option(help="A distance, as measures.csv spells it.")] = "js_distance",

@@ -1,4 +1,4 @@
-"""``whyadam reproduce``: one study."""
+"""``whyadam reproduce``: one study, or all of them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,58 @@ def reproduce(
     name: Annotated[str | None, typer.Argument(help="Which study; see --list.")] = None,
     scale: Annotated[str, typer.Option(help="How large: quick takes minutes on two cores.")] = "quick",
     seed: Annotated[int, typer.Option(min=0, help="Of all random streams.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Training runs at a time, one thread each.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for study folders.")] = Path("runs/studies"),
+    every: Annotated[bool, typer.Option("--all", help="All studies that have this scale.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the studies.")] = False,
 ) -> None:
     """Reproduce a result of the papers: tables in CSV, and pictures.
 
     The same line again goes on with an unfinished study and leaves a finished one alone.
     """
-    from ..studies.registry import STUDIES
-
     if listed:
-        width = max(map(len, STUDIES))
-        for known, line in STUDIES.items():
-            typer.echo(f"{known:<{width}}  {line}")
-        return
-    if name is None:
-        raise UserError(f"name a study: {', '.join(STUDIES)}")
+        _print_list()
+    elif every:
+        _run_all(scale, seed, jobs, out)
+    elif name is None:
+        from ..studies.run import known_studies
 
+        raise UserError(f"name a study, or give --all: {', '.join(known_studies())}")
+    else:
+        _run(name, scale, seed, jobs, out)
+
+
+def _print_list() -> None:
+    from ..studies.registry import STUDIES, study_files, summary_of
+
+    lines = STUDIES | {name: summary_of(path) for name, path in study_files().items()}
+    width = max(map(len, lines))
+    for known, line in sorted(lines.items()):
+        typer.echo(f"{known:<{width}}  {line}")
+
+
+def _run_all(scale: str, seed: int, jobs: int, out: Path) -> None:
+    """One study after another; one that fails does not keep the others from running."""
+    from ..studies.run import find_study, known_studies
+
+    names = [name for name in known_studies() if scale in find_study(name).scales]
+    if not names:
+        raise UserError(f"--scale {scale}: no study has it")
+    failures = []
+    for name in names:
+        try:
+            _run(name, scale, seed, jobs, out)
+        except UserError as error:
+            failures.append(name)
+            typer.echo(f"{name}: {error}", err=True)
+    if failures:
+        raise UserError(f"not finished: {', '.join(failures)}; the same line goes on with them")
+
+
+def _run(name: str, scale: str, seed: int, jobs: int, out: Path) -> None:
     from ..studies.run import run_study
 
-    result = run_study(name, scale, seed, out)
+    result = run_study(name, scale, seed, out, jobs)
     typer.echo(f"{result.folder}: {'was already done' if result.was_finished else 'done'}")
     for path in result.files:
         typer.echo(str(path))

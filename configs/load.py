@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ SHIPPED = Path(__file__).parent
 
 UNIDENTIFYING: dict[str, Any] = {
     "name": True,
-    "training": {"device", "workers", "checkpoint_every", "keep_checkpoints"},
+    "training": {"device", "workers", "checkpoint_every", "keep_checkpoints", "activation_checkpointing"},
     "hessian": {"processes"},
 }
 """Keys that change no result: a run stays the same run when they change."""
@@ -37,7 +39,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     values = read_yaml(path)
     for override in overrides:
-        _apply_override(values, override)
+        apply_change(values, *parse_override(override), source=f"-s {override}")
     return parse_experiment(values, source=str(path))
 
 
@@ -59,17 +61,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, no text, no YAML, or no group of keys.
     """
+    values = read_any_yaml(path)
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), ["should be a group of keys (name, model, data, task, optimizer, training)"])
+    return values
+
+
+def read_any_yaml(path: Path) -> Any:
+    """Whatever a YAML file holds.
+
+    Raises:
+        ConfigError: it is missing, no text, or no YAML.
+    """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError(str(path), ["is not a UTF-8 text file"]) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(str(path), [f"is not valid YAML: {_one_line(error)}"]) from None
-    if not isinstance(values, dict):
-        raise ConfigError(str(path), ["should be a group of keys (name, model, data, task, optimizer, training)"])
-    return values
 
 
 def dump_experiment(experiment: Experiment) -> str:
@@ -83,34 +94,65 @@ def identity(experiment: Experiment) -> str:
     Keys left at their default are left out, so a key that a later version adds does not change old identities.
     """
     given = experiment.model_dump(mode="json", exclude_defaults=True, exclude=UNIDENTIFYING)
-    for section in ("model", "data", "task", "optimizer"):
-        given[section]["name"] = getattr(experiment, section).name
-    if experiment.training.inject_noise is not None:
-        given["training"]["inject_noise"]["law"]["name"] = experiment.training.inject_noise.law.name
     text = json.dumps(given, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def parse_override(override: str) -> tuple[str, Any]:
+    """The dotted key and the value of ``dotted.key=value``, the value in YAML.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"-s {override}", ["should be dotted.key=value, such as optimizer.lr=1e-3"])
+    return key, parse_value(text, source=f"-s {override}")
+
+
+def parse_value(text: str, source: str) -> Any:
+    """A value in YAML.
+
+    Raises:
+        ConfigError: it is none; ``source`` begins the message.
+    """
     try:
-        value = yaml.load(text, Loader=_StrictLoader)
+        return yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"-s {override}", [f"the value is not valid YAML: {_one_line(error)}"]) from None
+        raise ConfigError(source, [f"the value is not valid YAML: {_one_line(error)}"]) from None
+
+
+def format_override(key: str, value: Any) -> str:
+    """What ``parse_override`` reads as this key and this value."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    # A value that is no group or list ends in a line of three dots.
+    return f"{key}={text.splitlines()[0]}"
+
+
+def apply_change(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Change one value of a config that has been read.
+
+    Args:
+        values: of the config; changed in place.
+        key: dotted. A new ``name`` for a section (``optimizer.name``) drops the other keys that the section had.
+        value: as YAML gives it.
+        source: begins the message of an error.
+
+    Raises:
+        ConfigError: the key leads through something that is no group of keys.
+    """
     *sections, last = key.split(".")
     for section in sections:
         if values.get(section) is None:
             values[section] = {}
         inner = values[section]
         if not isinstance(inner, dict):
-            raise ConfigError(f"-s {override}", [f"{section} is not a group of keys"])
+            raise ConfigError(source, [f"{section} is not a group of keys"])
         values = inner
     if sections and last == "name" and values.get("name") != value:
         # Another optimizer (model, data, task) starts from its own defaults: the old one's keys mean something else.
         values.clear()
-    values[last] = value
+    values[last] = deepcopy(value)
 
 
 def _one_line(error: Exception) -> str:
@@ -118,7 +160,7 @@ def _one_line(error: Exception) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, which YAML would let win silently."""
+    """A safe loader that reads 1e-3 as a number, and refuses a key given twice, which YAML would let win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -126,3 +168,9 @@ class _StrictLoader(yaml.SafeLoader):
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} is given twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)
+
+
+# PyYAML keeps to YAML 1.1, where a number with an exponent needs a point and a sign: 1.0e-3.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)

@@ -10,7 +10,7 @@ from .noise_layers import draw_layers, layers_height
 from .noise_norms import draw_histograms, draw_ridges, draw_tails, draw_variances
 from .noise_runs import NoiseRun
 from .runs import labels
-from .style import new_figure, save_figure
+from .style import new_figure, save_figure, without_ending
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def draw_noise(runs: Sequence[NoiseRun], out: Path, step: int | None = None) -> 
         step: when; the last measured step of each run by default. The evolution shows all steps whatever it is.
 
     Returns:
-        PNG and PDF of each picture.
+        PNG, PDF and SVG of each picture.
 
     Raises:
         UserError: a run has no measurement of ``step``, or one that cannot be drawn.
@@ -53,9 +53,5 @@ def draw_noise(runs: Sequence[NoiseRun], out: Path, step: int | None = None) -> 
         for axes, run, name, shown in zip(grid.T, runs, names, steps, strict=True):
             draw_column(axes, run, shown)
             axes[0].set_title(name if picture == "evolution" else f"{name}, step {shown}")
-        written += save_figure(figure, out.with_name(f"{_stem(out)}-{picture}"))
+        written += save_figure(figure, out.with_name(f"{without_ending(out)}-{picture}"))
     return written
-
-
-def _stem(out: Path) -> str:
-    return out.name.removesuffix(".png").removesuffix(".pdf")

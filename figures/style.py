@@ -22,6 +22,9 @@ OPTIMIZER_COLORS = {
 }
 OTHER_COLOR = "#7F7F7F"
 
+ENDINGS = (".png", ".pdf", ".svg")
+"""Of the files that a picture is written to."""
+
 OPTIMIZER_LABELS = {
     "sgd": "SGD",
     "adam": "Adam",
@@ -44,17 +47,26 @@ def new_figure(columns: int, rows: int = 1, legend_entries: int = 0) -> Figure:
 
 
 def save_figure(figure: Figure, out: Path) -> list[Path]:
-    """Write the figure as PNG and PDF beside each other.
+    """Write the figure as PNG, PDF and SVG beside each other.
 
     Args:
         figure: what to write.
-        out: the path without ending; folders are made as needed.
+        out: the path without ending, or with one of the three; folders are made as needed.
 
     Returns:
-        The two paths.
+        The three paths.
     """
+    import matplotlib
+
     out.parent.mkdir(parents=True, exist_ok=True)
-    paths = [out.with_name(out.name.removesuffix(".png").removesuffix(".pdf") + ending) for ending in (".png", ".pdf")]
-    for path in paths:
-        figure.savefig(path, dpi=150)
+    paths = [out.with_name(without_ending(out) + ending) for ending in ENDINGS]
+    with matplotlib.rc_context({"svg.hashsalt": "whyadam"}):
+        for path in paths:
+            # Without a date, and with names inside that do not change, the same figure is the same SVG.
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
+
+
+def without_ending(out: Path) -> str:
+    """The name of a picture without the ending that ``save_figure`` gives it."""
+    return out.stem if out.suffix in ENDINGS else out.name

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from ..figures.causes import draw_causes
 from ..models import MODELS
 from ..noise.measure import Watch
@@ -27,7 +28,6 @@ from ..settings import Settings
 from ..synthetic.factorial import effects
 from ..synthetic.layer_noise import LayerNoise
 from ..synthetic.many_runs import Start, Training, start
-from ..synthetic.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from ..synthetic.tuning import with_interval
 from .pieces import Pieces, Row, write_table
 from .tuned_runs import gap, gap_row, select, summary_row, tuned_rows, zipf

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.noise_laws import Pareto
 from ..figures.rates import draw_errors, draw_slopes
 from ..noise.measure import Watch
 from ..seeds import derive_seed
@@ -30,7 +31,6 @@ from ..synthetic.descent import (
     wavy_gradient,
 )
 from ..synthetic.intervals import STATISTICS, Array, ends, log_slope, resampled, statistics
-from ..synthetic.noise_laws import Pareto
 from ..synthetic.rules import Rule, acclip, cclip, gclip, projected_sgd, sgd
 from .pieces import Pieces, Row, without, write_table
 

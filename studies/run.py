@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any, Protocol
 
 from ..errors import UserError
 from ..names import nearest
 from ..training.progress import watched
 from ..training.run_folder import RunFolder, describe_environment
-from .registry import STUDIES
+from .registry import STUDIES, study_files
+from .summaries import SUMMARIES, summary
+from .summary import write_summary
 
 
 @dataclass(frozen=True)
@@ -27,37 +30,117 @@ class StudyResult:
     @property
     def files(self) -> list[Path]:
         """Its tables and pictures."""
-        return sorted(path for path in self.folder.iterdir() if path.suffix in (".csv", ".png", ".pdf"))
+        return sorted(path for path in self.folder.iterdir() if path.suffix in (".csv", ".png", ".pdf", ".svg"))
 
 
-def run_study(name: str, scale: str, seed: int, out: Path) -> StudyResult:
+class Study(Protocol):
+    """What ``run_study`` needs of a study."""
+
+    @property
+    def scales(self) -> Mapping[str, Any]:
+        """By name, how large it can be."""
+        ...
+
+    def identity(self, scale: str, seed: int) -> str:
+        """Text that changes with whatever may change the results."""
+        ...
+
+    def settings(self, scale: str, seed: int) -> dict[str, Any]:
+        """What status.json keeps."""
+        ...
+
+    def device(self, scale: str) -> str:
+        """Where it computes."""
+        ...
+
+    def run(self, folder: Path, scale: str, seed: int, jobs: int) -> None:
+        """Do what is missing, and leave tables and pictures in the folder."""
+        ...
+
+
+class CodedStudy:
+    """A study that is a module of this room; see ``registry.py``."""
+
+    def __init__(self, name: str) -> None:
+        self._module = import_module(f".{name}", __package__)
+        self.scales: Mapping[str, Any] = self._module.SCALES
+
+    def identity(self, scale: str, seed: int) -> str:
+        """The scale's settings."""
+        return json.dumps(self.settings(scale, seed), sort_keys=True)
+
+    def settings(self, scale: str, seed: int) -> dict[str, Any]:
+        """The scale's settings."""
+        return dict(self.scales[scale].model_dump(mode="json"))
+
+    def device(self, scale: str) -> str:
+        """Always the CPU."""
+        return "cpu"
+
+    def run(self, folder: Path, scale: str, seed: int, jobs: int) -> None:
+        """Run the module's ``study``, in this process whatever ``jobs`` is."""
+        self._module.study(folder, scale, seed, watched)
+
+
+def known_studies() -> list[str]:
+    """The names of all studies: those with code of their own and those that are a file."""
+    return sorted({*STUDIES, *study_files()})
+
+
+def find_study(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        UserError: there is none, or its file is damaged.
+    """
+    from .declared import DeclaredStudy
+    from .study_file import load_study
+
+    if name in STUDIES:
+        return CodedStudy(name)
+    if name in (files := study_files()):
+        return DeclaredStudy(name, load_study(files[name]))
+    raise UserError(f"study {name} is not known; {nearest(name, known_studies())}")
+
+
+def run_study(name: str, scale: str, seed: int, out: Path, jobs: int = 1) -> StudyResult:
     """Run a study, go on with it, or leave it alone if it is finished.
 
     Args:
-        name: of the registry.
+        name: of the study.
         scale: how large; each study has its own.
         seed: of all its random streams.
         out: the study's folder is ``OUT/<name>/<scale>-seed<seed>-<settings>``. It is named after a digest of the
-            scale's settings, so a study whose settings have changed begins anew.
+            scale's settings, so a study whose settings have changed begins anew. The runs of study files lie in
+            ``OUT/runs``.
+        jobs: how many runs of a study file are done at a time.
 
     Raises:
-        UserError: there is no such study or scale, or another living process works in the folder.
+        UserError: there is no such study or scale, runs have failed, or another living process works in the folder.
     """
-    if name not in STUDIES:
-        raise UserError(f"study {name} is not known; {nearest(name, STUDIES)}")
-    module = import_module(f".{name}", __package__)
-    folder = RunFolder(out / name / f"{scale}-seed{seed}-{_digest(module, name, scale)}")
+    study = find_study(name)
+    if scale not in study.scales:
+        raise UserError(f"--scale {scale}: {name} has {', '.join(study.scales)}")
+    digest = hashlib.blake2b(study.identity(scale, seed).encode(), digest_size=4).hexdigest()
+    folder = RunFolder(out / name / f"{scale}-seed{seed}-{digest}")
     with folder.lock():
         if folder.is_finished():
+            _add_summary(name, folder.path, scale)
             return StudyResult(folder.path, was_finished=True)
         start, before = time.perf_counter(), float(folder.read_status().get("seconds", 0.0))
-        settings = module.SCALES[scale].model_dump(mode="json")
         folder.write_status(
-            state="running", study=name, scale=scale, seed=seed, settings=settings, **describe_environment()
+            state="running",
+            study=name,
+            scale=scale,
+            seed=seed,
+            settings=study.settings(scale, seed),
+            device=study.device(scale),
+            **describe_environment(),
         )
         state = "failed"
         try:
-            module.study(folder.path, scale, seed, watched)
+            study.run(folder.path, scale, seed, jobs)
+            _add_summary(name, folder.path, scale)
             state = "done"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -67,9 +150,8 @@ def run_study(name: str, scale: str, seed: int, out: Path) -> StudyResult:
     return StudyResult(folder.path, was_finished=False)
 
 
-def _digest(module: ModuleType, name: str, scale: str) -> str:
-    """Eight hexadecimal digits that stand for the settings of a scale."""
-    if scale not in module.SCALES:
-        raise UserError(f"--scale {scale}: {name} has {', '.join(module.SCALES)}")
-    text = json.dumps(module.SCALES[scale].model_dump(mode="json"), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+def _add_summary(name: str, folder: Path, scale: str) -> None:
+    """Write summary.csv of a coded study where there is none yet; a study file writes its own."""
+    path = folder / "summary.csv"
+    if name in SUMMARIES and not path.exists():
+        write_summary(path, summary(name, folder, scale))

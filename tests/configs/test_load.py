@@ -21,10 +21,11 @@ def config_file(tmp_path: Path, mlp_config: dict[str, Any]) -> Path:
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(config_file: Path) -> None:
-    """YAML 1.1 takes 1e-3 for a string."""
+    """YAML 1.1 takes 1e-3 for a string, which a user's own optimizer would then get."""
     assert yaml.safe_load("1e-3") == "1e-3"
-    experiment = load_experiment(config_file, ["optimizer.lr=1e-3", "training.steps=20"])
-    assert experiment.optimizer.lr == 1e-3
+    overrides = ["optimizer.name=torch.optim:RMSprop", "optimizer.lr=1e-3", "optimizer.eps=-2.5E+3"]
+    experiment = load_experiment(config_file, [*overrides, "training.steps=20"])
+    assert experiment.optimizer.model_dump() == {"name": "torch.optim:RMSprop", "lr": 1e-3, "eps": -2500.0}
     assert experiment.training.steps == 20
 
 

@@ -73,11 +73,16 @@ def test_the_picture_shows_median_and_range_up_to_where_all_seeds_have_values(
     assert drawn["Adam"] == ([0, 1], [3.0, 0.5])
 
 
-def test_png_and_pdf_are_written(runs: Path) -> None:
-    paths = draw_losses(group_by_setting(find_runs([runs])), runs / "pictures" / "loss")
-    assert [path.name for path in paths] == ["loss.png", "loss.pdf"]
+def test_png_pdf_and_svg_are_written_and_the_svg_is_the_same_again(runs: Path) -> None:
+    groups = group_by_setting(find_runs([runs]))
+    paths = draw_losses(groups, runs / "pictures" / "loss")
+    assert [path.name for path in paths] == ["loss.png", "loss.pdf", "loss.svg"]
     assert paths[0].read_bytes()[:4] == b"\x89PNG"
     assert paths[1].read_bytes()[:4] == b"%PDF"
+    assert paths[2].read_bytes()[:5] == b"<?xml"
+    again = draw_losses(groups, runs / "pictures" / "again.svg")
+    assert [path.name for path in again] == ["again.png", "again.pdf", "again.svg"]
+    assert again[2].read_bytes() == paths[2].read_bytes()
 
 
 def test_a_broken_status_is_said_with_its_file(runs: Path) -> None:

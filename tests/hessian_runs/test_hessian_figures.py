@@ -59,7 +59,7 @@ def test_pictures_are_written(measured: Path, tmp_path: Path) -> None:
         *draw_blocks(runs, tmp_path / "blocks"),
         *draw_distances(runs, tmp_path / "js"),
     ]
-    names = [f"{name}.{end}" for name in ("spectra", "blocks", "js") for end in ("png", "pdf")]
+    names = [f"{name}.{end}" for name in ("spectra", "blocks", "js") for end in ("png", "pdf", "svg")]
     assert [path.name for path in drawn] == names
     assert all(path.stat().st_size > 5000 for path in drawn)
 

@@ -60,7 +60,9 @@ def test_the_table_says_what_the_record_holds(measured: Path) -> None:
 
 def test_all_pictures_are_written(measured: Path, tmp_path: Path) -> None:
     paths = draw_noise(find_noise([measured], "batch")[:1], tmp_path / "pictures" / "noise.png")
-    assert [path.name for path in paths] == [f"noise-{name}.{end}" for name in PICTURES for end in ("png", "pdf")]
+    assert [path.name for path in paths] == [
+        f"noise-{name}.{end}" for name in PICTURES for end in ("png", "pdf", "svg")
+    ]
     assert all(path.stat().st_size > 5000 for path in paths)
 
 

@@ -1,0 +1,74 @@
+"""``whyadam sweep``: many runs of one config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .train import Overrides
+
+if TYPE_CHECKING:
+    from ..studies.sweep_file import Sweep
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML config, or a sweep file.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=A,B,C", help="Values to try: --grid optimizer.lr=1e-3,3e-3; repeatable."),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="0..2 or 0,1,5; the config's seed by default.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder for run folders and runs.csv.")] = Path("runs"),
+    print_commands: Annotated[
+        bool, typer.Option("--print-commands", help="Print a `whyadam train` line a run, and run nothing.")
+    ] = False,
+) -> None:
+    """Train every combination of a grid, seeds and named variations, each run in its own folder.
+
+    The same line again does only what is missing. A run that fails leaves the others alone, and the exit code is 1.
+    """
+    planned = _read(file, grid or [], seeds, overrides or [])
+    if print_commands:
+        _print_commands(planned, out)
+        return
+
+    from ..studies.sweep import SweepInterruptedError, run_sweep
+    from ..studies.sweep_table import sweep_table
+
+    try:
+        result = run_sweep(planned, out, jobs)
+    except SweepInterruptedError as interruption:
+        typer.echo(str(interruption), err=True)
+        raise typer.Exit(interruption.exit_code) from None
+    typer.echo(sweep_table(result))
+    typer.echo(str(out / "runs.csv"))
+    failed = [outcome for outcome in result.outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        typer.echo(f"{outcome.folder}: failed: {outcome.error}", err=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _read(file: Path, grid: list[str], seeds: str | None, overrides: list[str]) -> Sweep:
+    from ..configs.load import parse_override
+    from ..studies.sweep_file import change_sweep, load_sweep, parse_grid
+
+    given = load_sweep(file)
+    changes = {
+        "set": given.set | dict(map(parse_override, overrides)),
+        "grid": given.grid | dict(map(parse_grid, grid)),
+    }
+    return change_sweep(given, **changes, **({} if seeds is None else {"seeds": seeds}))
+
+
+def _print_commands(planned: Sweep, out: Path) -> None:
+    from ..studies.sweep import known_trials
+
+    trials, is_complete = known_trials(planned, out)
+    for trial in trials:
+        typer.echo(trial.command(out))
+    if not is_complete:
+        typer.echo("the runs of the second stage are known, and printed, when those of the first have ended", err=True)

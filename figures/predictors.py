@@ -1,0 +1,63 @@
+"""What might foretell the gap between SGD and Adam, against the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .style import OPTIMIZER_COLORS, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 3
+
+BySubject = Mapping[str, Sequence[float]]
+"""Values over seeds by network."""
+
+
+def draw_predictors(gap: BySubject, predictors: Mapping[str, BySubject], out: Path) -> list[Path]:
+    """Draw a panel a predictor with a point a network: means over seeds, lines from the lowest to the highest.
+
+    Args:
+        gap: how far SGD ends above Adam, by network; a network with a diverged run (infinite) is left out.
+        predictors: by name.
+        out: path without ending.
+
+    Returns:
+        The written paths.
+    """
+    rows = -(-len(predictors) // COLUMNS)
+    figure = new_figure(columns=min(len(predictors), COLUMNS), rows=rows)
+    panels = figure.subplots(rows, min(len(predictors), COLUMNS), squeeze=False).flatten()
+    for axes in panels[len(predictors) :]:
+        axes.set_axis_off()
+    for axes, (name, values) in zip(panels, predictors.items(), strict=False):
+        _draw_panel(axes, name, values, gap)
+    return save_figure(figure, out)
+
+
+def _draw_panel(axes: Axes, name: str, values: BySubject, gap: BySubject) -> None:
+    from scipy.stats import spearmanr
+
+    networks = [
+        network for network in gap if network in values and np.isfinite([*gap[network], *values[network]]).all()
+    ]
+    for network in networks:
+        x, y = mean(values[network]), mean(gap[network])
+        axes.plot([x, x], [min(gap[network]), max(gap[network])], color=OPTIMIZER_COLORS["adam"], alpha=0.5)
+        axes.plot([min(values[network]), max(values[network])], [y, y], color=OPTIMIZER_COLORS["adam"], alpha=0.5)
+        axes.plot(x, y, "o", color=OPTIMIZER_COLORS["adam"])
+        axes.annotate(network, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    title = f"{len(networks)} networks"
+    if len(networks) > 2:
+        means = [[mean(side[network]) for network in networks] for side in (values, gap)]
+        title += f", rank correlation {spearmanr(*means).statistic:.2f}"
+    axes.set(xlabel=name, ylabel="SGD less Adam, over start less Adam", title=title)
+    axes.margins(x=0.25)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,82 @@
+"""What a sweep costs beside its training: on a machine that is otherwise idle.
+
+The seconds of `whyadam sweep` over many short GPT2-nano runs, over the seconds that their training and evaluation take
+one after another in one process with one thread, divided by the number of jobs. Exits with 1 if that is too much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+from whyadam.studies.sweep_file import Sweep
+from whyadam.studies.trials import plan
+from whyadam.training.run import run_experiment
+
+CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "demo.yaml"
+MOST = 1.05
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+
+
+def seconds_of_sweep(sweep: Sweep, jobs: int, out: Path) -> float:
+    """Wall-clock time of the command, from its start to its end."""
+    steps = sweep.set["training.steps"]
+    command = [sys.executable, "-m", "whyadam.cli", "sweep", sweep.config, "-s", f"training.steps={steps}"]
+    command += ["--grid", f"optimizer.lr={','.join(map(str, RATES))}", "--seeds", ",".join(map(str, sweep.seeds or ()))]
+    start = time.perf_counter()
+    subprocess.run([*command, "--jobs", str(jobs), "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def seconds_of_training(sweep: Sweep, out: Path) -> float:
+    """Training and evaluation of the same runs in this process, one after another, after one to warm up."""
+    torch.set_num_threads(1)
+    trials = plan(sweep)
+    run_experiment(trials[0].experiment, out / "warm")
+    for trial in trials:
+        run_experiment(trial.experiment, out)
+    return seconds_in_folders(sweep, out)
+
+
+def seconds_in_folders(sweep: Sweep, out: Path) -> float:
+    """What the finished runs themselves call training and measuring."""
+    statuses = [trial.folder(out).read_status() for trial in plan(sweep)]
+    return sum(status["seconds_training"] + status["seconds_measuring"] for status in statuses)
+
+
+def main() -> int:
+    """Print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=24, help=f"a multiple of {len(RATES)}")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    sweep = Sweep(
+        config=str(CONFIG),
+        set={"training.steps": arguments.steps},
+        seeds=tuple(range(arguments.runs // len(RATES))),
+        grid={"optimizer.lr": RATES},
+    )
+    jobs = arguments.jobs
+    with tempfile.TemporaryDirectory() as folder:
+        alone, together = Path(folder) / "alone", Path(folder) / "together"
+        training = seconds_of_training(sweep, alone)
+        swept = seconds_of_sweep(sweep, jobs, together)
+        beside_others = seconds_in_folders(sweep, together)
+    ratio, waste = (jobs * swept / seconds for seconds in (training, beside_others))
+    print(f"{arguments.runs} runs of {arguments.steps} steps: {training:.1f} s of training on one thread, undisturbed")
+    print(f"sweep with {jobs} jobs: {swept:.1f} s, {ratio:.3f} of that / {jobs} (at most {MOST})")
+    print(f"of its own training / {jobs}, in which the runs share caches and memory: {waste:.3f}")
+    return int(ratio > MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Studies that are YAML files: their grammar, their runs, their summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from whyadam.configs.errors import ConfigError
+from whyadam.configs.load import identity
+from whyadam.figures.runs import find_runs
+from whyadam.studies.declared import DeclaredStudy
+from whyadam.studies.registry import STUDIES, study_files
+from whyadam.studies.run import find_study, known_studies
+from whyadam.studies.study_file import load_study
+from whyadam.studies.summary import read_summary
+from whyadam.studies.trials import plan
+
+
+@pytest.fixture
+def study(mlp_config: dict[str, Any]) -> dict[str, Any]:
+    """Two rules tuned on one seed, and one moment that is measured."""
+    start = {"training.steps": 1, "noise": {"batches": 8, "reference": 4}}
+    start |= {"hessian": {"batch_size": 4, "tolerance": None, "steps": 3, "probes": 2}}
+    arms = {
+        "sgd": {"grid": {"optimizer.lr": [0.03, 0.1, 0.3]}},
+        "adam": {"set": {"optimizer.name": "adam"}, "grid": {"optimizer.lr": [1e-3, 3e-3, 1e-2]}},
+        "start": {"set": start},
+    }
+    sweep = {"config": "base.yaml", "tuning_seeds": [100], "seeds": "0..1", "arms": arms}
+    quick = {
+        "sweeps": {"digits": sweep},
+        "quantities": ["final_eval_loss", "accuracy", "gap", "js0", "js0_floor", "norm_tail0"],
+        "pictures": [{"draw": "loss"}, {"draw": "predictors"}, {"draw": "heterogeneity"}],
+    }
+    return {"about": "A try.", "reproduces": "nothing", "scales": {"quick": quick}, "base": mlp_config}
+
+
+def _write(folder: Path, study: dict[str, Any]) -> Path:
+    content = dict(study)
+    (folder / "base.yaml").write_text(yaml.safe_dump(content.pop("base")))
+    path = folder / "try.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_summary_is_what_the_runs_say(tmp_path: Path, study: dict[str, Any]) -> None:
+    """A number of the wrong run, or a gap of the wrong sign, differs from one taken by hand; equal runs are shared."""
+    declared = DeclaredStudy("try", load_study(_write(tmp_path, study)))
+    folder = tmp_path / "out" / "try" / "quick"
+    folder.mkdir(parents=True)
+    declared.run(folder, "quick", 0, 1)
+
+    rows = {(row.subject, row.quantity, row.seed): row for row in read_summary(folder / "summary.csv")}
+    runs = {
+        (run.experiment.optimizer.name, run.experiment.seed, run.experiment.optimizer.lr): run
+        for run in find_runs([tmp_path / "out" / "runs"])
+        if run.experiment.training.steps != 1
+    }
+    best = {}
+    for name in ("sgd", "adam"):
+        tuned = {
+            lr: run.status["last_eval_loss"] for (rule, seed, lr), run in runs.items() if (rule, seed) == (name, 100)
+        }
+        assert len(tuned) == 3
+        best[name] = min(tuned, key=lambda lr: tuned[lr])
+        row = rows[f"digits/{name}", "final_eval_loss", 1]
+        assert row.value == pytest.approx(runs[name, 1, best[name]].status["last_eval_loss"], rel=1e-6)
+        assert (row.tried, row.at_edge) == (3, best[name] in (min(tuned), max(tuned)))
+    sgd, adam = (runs[name, 1, best[name]] for name in ("sgd", "adam"))
+    losses = [run.status["last_eval_loss"] for run in (sgd, adam)]
+    start = adam.curve("eval")[1][0]
+    assert rows["digits", "gap", 1].value == pytest.approx((losses[0] - losses[1]) / (start - losses[1]), rel=1e-5)
+    assert rows["digits", "js0", 0].value > 0
+    assert rows["digits", "js0", 0].tried is None
+    assert ("digits", "js0", 100) not in rows, "what leaves no choice needs no tuning seed"
+    assert {path.name for path in folder.glob("*.png")} == {"loss-digits.png", "predictors.png", "heterogeneity.png"}
+
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("metrics.csv")}
+    again = tmp_path / "out" / "another" / "quick"
+    again.mkdir(parents=True)
+    declared.run(again, "quick", 0, 1)
+    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("metrics.csv")}
+    assert (again / "summary.csv").read_bytes() == (folder / "summary.csv").read_bytes()
+
+
+def test_another_seed_is_another_study(tmp_path: Path, study: dict[str, Any]) -> None:
+    """With ``--seed 10`` every run must have another seed, the tuning runs too, and the folder another name."""
+    declared = DeclaredStudy("try", load_study(_write(tmp_path, study)))
+    assert declared.identity("quick", 0) != declared.identity("quick", 10)
+    sweep = declared.settings("quick", 10)["sweeps"]["digits"]
+    assert (sweep["seeds"], sweep["tuning_seeds"]) == ([10, 11], [110])
+
+
+def test_a_change_of_the_config_is_another_study(tmp_path: Path, study: dict[str, Any]) -> None:
+    """Results of an older config would otherwise be taken for those of the present one."""
+    before = DeclaredStudy("try", load_study(_write(tmp_path, study))).identity("quick", 0)
+    study["base"]["training"]["batch_size"] = 8
+    assert DeclaredStudy("try", load_study(_write(tmp_path, study))).identity("quick", 0) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda quick: quick.update(quantities=["gapp"]), "gap"),
+        (lambda quick: quick.update(pictures=[{"draw": "los"}]), "loss"),
+        (lambda quick: quick.update(pictures=[{"draw": "loss", "sweeps": ["digit"]}]), "digits"),
+        (lambda quick: quick["sweeps"]["digits"]["arms"]["sgd"]["grid"].update({"optimizer.lr": [0.1]}), "same size"),
+        (lambda quick: quick["sweeps"]["digits"].update(config="none.yaml"), "none.yaml"),
+        (lambda quick: quick.update(sweeps={}), "sweeps"),
+    ],
+)
+def test_mistakes_name_what_would_be_right(tmp_path: Path, study: dict[str, Any], change: Any, named: str) -> None:
+    """A wrong name found only after hours of runs."""
+    change(study["scales"]["quick"])
+    with pytest.raises(ConfigError, match=named):
+        load_study(_write(tmp_path, study))
+
+
+@pytest.mark.parametrize("name", sorted(study_files()))
+def test_shipped_study_files_plan_their_runs(name: str) -> None:
+    """A shipped study with a config that cannot be, or with two runs that are the same."""
+    study = load_study(study_files()[name])
+    for scale in study.scales.values():
+        for sweep in scale.sweeps.values():
+            experiments = [trial.experiment for trial in plan(sweep)]
+            assert len({identity(experiment) for experiment in experiments}) == len(experiments)
+
+
+def test_every_study_is_found() -> None:
+    """A study that is listed but cannot be run."""
+    assert set(STUDIES) | set(study_files()) == set(known_studies())
+    assert all("quick" in find_study(name).scales for name in STUDIES)
