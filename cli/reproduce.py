@@ -64,8 +64,13 @@ def _run_all(scale: str, seed: int, jobs: int, out: Path) -> None:
 
 def _run(name: str, scale: str, seed: int, jobs: int, out: Path) -> None:
     from ..studies.run import run_study
+    from ..studies.sweep import SweepInterruptedError
 
-    result = run_study(name, scale, seed, out, jobs)
+    try:
+        result = run_study(name, scale, seed, out, jobs)
+    except SweepInterruptedError as interruption:
+        typer.echo(f"{name}: {interruption}", err=True)
+        raise typer.Exit(interruption.exit_code) from None
     typer.echo(f"{result.folder}: {'was already done' if result.was_finished else 'done'}")
     for path in result.files:
         typer.echo(str(path))
