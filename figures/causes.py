@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .rows import Rows, different, select
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Rows = Sequence[Mapping[str, Any]]
 
 LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 """For lines that are no optimizers."""
@@ -35,9 +34,9 @@ def draw_contrasts(tuned: Rows, gaps: Rows, heterogeneity: Rows, out: Path) -> l
     panels = figure.subplots(2, 2)
     for axes, sharpest in zip(panels[0], ("last", "first"), strict=True):
         chosen = _with_contrast_one(tuned, sharpest)
-        for rule in _names(chosen, "optimizer"):
+        for rule in different(chosen, "optimizer"):
             color = OPTIMIZER_COLORS[rule]
-            draw_band(axes, _select(chosen, optimizer=rule), "contrast", color, OPTIMIZER_LABELS[rule])
+            draw_band(axes, select(chosen, optimizer=rule), "contrast", color, OPTIMIZER_LABELS[rule])
         axes.set(yscale="log", ylabel="final training loss (nats)", title=f"sharpest layer: the {sharpest}")
     for sharpest, color in zip(("last", "first"), LINES, strict=False):
         chosen = _with_contrast_one(gaps, sharpest)
@@ -70,15 +69,15 @@ def draw_imbalance(gaps: Rows, out: Path) -> list[Path]:
     figure = new_figure(columns=len(problems), rows=2)
     panels = figure.subplots(2, len(problems), squeeze=False)
     for (above, below), (model, batch) in zip(panels.T, problems, strict=True):
-        chosen = _select(gaps, model=model, batch=batch)
-        exponent = max(_names(chosen, "exponent"))
-        by_group = [row for row in _select(chosen, exponent=exponent) if row["group"] != "all"]
-        for axes, rows, column in ((above, _select(chosen, group="all"), "exponent"), (below, by_group, "group")):
-            for rule in _names(rows, "optimizer"):
+        chosen = select(gaps, model=model, batch=batch)
+        exponent = max(different(chosen, "exponent"))
+        by_group = [row for row in select(chosen, exponent=exponent) if row["group"] != "all"]
+        for axes, rows, column in ((above, select(chosen, group="all"), "exponent"), (below, by_group, "group")):
+            for rule in different(rows, "optimizer"):
                 label = f"{OPTIMIZER_LABELS[rule]} less Adam"
-                draw_band(axes, _select(rows, optimizer=rule), column, OPTIMIZER_COLORS[rule], label)
+                draw_band(axes, select(rows, optimizer=rule), column, OPTIMIZER_COLORS[rule], label)
             axes.axhline(0, color=OTHER_COLOR, linewidth=0.8)
-            axes.set(ylabel="difference of final losses (nats)", xticks=sorted(_names(rows, column)))
+            axes.set(ylabel="difference of final losses (nats)", xticks=sorted(different(rows, column)))
             axes.grid(alpha=0.3)
             axes.legend(fontsize=7)
         above.set(xlabel="exponent of Zipf's law", title=f"{model}, {batch}")
@@ -134,7 +133,7 @@ def _draw_distances(axes: Axes, rows: Rows, color: str, sharpest: str) -> None:
     drawn = [("js_distance", PUBLISHED, "-", "raw"), ("scale_free_js_distance", RELATIVE, "--", "scale-free")]
     for measure, smoothing, style, name in drawn:
         chosen = [row for row in rows if (row["measure"], str(row["sigma"])) == (measure, str(smoothing))]
-        contrasts = sorted(_names(chosen, "contrast"))
+        contrasts = sorted(different(chosen, "contrast"))
         values, floors = (
             [_mean([row[column] for row in chosen if row["contrast"] == contrast]) for contrast in contrasts]
             for column in ("value", "noise_floor")
@@ -150,11 +149,3 @@ def _with_contrast_one(rows: Rows, sharpest: str) -> Rows:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _select(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
-    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
-
-
-def _names(rows: Rows, column: str) -> list[Any]:
-    return list(dict.fromkeys(row[column] for row in rows))

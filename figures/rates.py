@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .rows import Rows, different, select
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
-
-Rows = Sequence[Mapping[str, Any]]
 
 COLORS = OPTIMIZER_COLORS | {"projected_sgd": "#7F7F7F"}
 LABELS = OPTIMIZER_LABELS | {"projected_sgd": "projected SGD"}
@@ -42,7 +40,7 @@ def draw_slopes(rows: Rows, out: Path) -> list[Path]:
     grid = figure.subplots(len(problems), len(STATISTICS), squeeze=False)
     for panels, problem in zip(grid, problems, strict=True):
         for axes, statistic in zip(panels, STATISTICS, strict=True):
-            chosen = _select(rows, problem=problem, statistic=statistic)
+            chosen = select(rows, problem=problem, statistic=statistic)
             theory = sorted({(row["alpha"], row["theory"]) for row in chosen})
             axes.plot(*zip(*theory, strict=True), color="black", linestyle="--", linewidth=1, label="theory for GClip")
             finite = sorted(
@@ -50,8 +48,8 @@ def draw_slopes(rows: Rows, out: Path) -> list[Path]:
             )
             if finite:
                 axes.plot(*zip(*finite, strict=True), color="black", linestyle=":", linewidth=1, label="at these K")
-            for rule in _names(chosen, "rule"):
-                _draw_intervals(axes, _select(chosen, rule=rule), "alpha", rule)
+            for rule in different(chosen, "rule"):
+                _draw_intervals(axes, select(chosen, rule=rule), "alpha", rule)
             lowest, highest = min(value for _, value in theory), max(value for _, value in theory)
             axes.set_ylim(lowest - 0.5, highest + 0.5)
             axes.set(xlabel=r"tail index $\alpha$ of the noise", ylabel="power of K")
@@ -71,17 +69,17 @@ def draw_errors(rows: Rows, out: Path) -> list[Path]:
     Returns:
         The PNG and the PDF.
     """
-    rows = _select(rows, problem="symmetric")
-    known = _names(rows, "alpha")
+    rows = select(rows, problem="symmetric")
+    known = different(rows, "alpha")
     alphas = [alpha for alpha in known if alpha in (1.2, 1.5, 1.8)] or known[:3]
     figure = _panels(len(alphas), len(STATISTICS))
     grid = figure.subplots(len(alphas), len(STATISTICS), squeeze=False, sharex=True)
     for panels, alpha in zip(grid, alphas, strict=True):
         for axes, statistic in zip(panels, STATISTICS, strict=True):
-            chosen = _select(rows, alpha=alpha, statistic=statistic)
-            for rule in _names(chosen, "rule"):
-                _draw_intervals(axes, _select(chosen, rule=rule), "steps", rule)
-            _draw_theory(axes, _select(chosen, rule="gclip"), -2 * (alpha - 1) / alpha)
+            chosen = select(rows, alpha=alpha, statistic=statistic)
+            for rule in different(chosen, "rule"):
+                _draw_intervals(axes, select(chosen, rule=rule), "steps", rule)
+            _draw_theory(axes, select(chosen, rule="gclip"), -2 * (alpha - 1) / alpha)
             axes.set(xscale="log", yscale="log", xlabel="steps K", ylabel=r"$f - f^*$ of the average")
             axes.set_title(rf"{STATISTICS[statistic]}, $\alpha = {alpha:g}$")
             axes.grid(alpha=0.3)
@@ -99,14 +97,14 @@ def draw_lower_bound(rows: Rows, out: Path) -> list[Path]:
     Returns:
         The PNG and the PDF.
     """
-    alphas = _names(rows, "alpha")
+    alphas = different(rows, "alpha")
     figure = _panels(1, len(alphas))
     for axes, alpha in zip(figure.subplots(1, len(alphas), squeeze=False)[0], alphas, strict=True):
-        chosen = _select(rows, alpha=alpha)
+        chosen = select(rows, alpha=alpha)
         bound = sorted({(row["steps"], row["bound"]) for row in chosen})
         axes.plot(*zip(*bound, strict=True), color="black", linestyle="--", linewidth=1, label="least possible")
-        for rule in _names(chosen, "rule"):
-            _draw_intervals(axes, _select(chosen, rule=rule), "steps", rule)
+        for rule in different(chosen, "rule"):
+            _draw_intervals(axes, select(chosen, rule=rule), "steps", rule)
         axes.set(xscale="log", yscale="log", xlabel="gradients K", ylabel="mean error", title=rf"$\alpha = {alpha:g}$")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
@@ -123,11 +121,11 @@ def draw_dimensions(rows: Rows, out: Path) -> list[Path]:
     Returns:
         The PNG and the PDF.
     """
-    alphas = _names(rows, "alpha")
+    alphas = different(rows, "alpha")
     figure = _panels(1, len(alphas))
     for axes, alpha in zip(figure.subplots(1, len(alphas), squeeze=False, sharey=True)[0], alphas, strict=True):
         for thresholds, color in THRESHOLD_COLORS.items():
-            chosen = sorted(_select(rows, alpha=alpha, thresholds=thresholds), key=lambda row: row["coordinates"])
+            chosen = sorted(select(rows, alpha=alpha, thresholds=thresholds), key=lambda row: row["coordinates"])
             d, ratio, low, high = (
                 [row[key] for row in chosen] for key in ("coordinates", "ratio", "ci_low", "ci_high")
             )
@@ -172,11 +170,3 @@ def _draw_theory(axes: Axes, rows: Rows, power: float) -> None:
     steps = [row["steps"] for row in ordered]
     line = [last["value"] * (step / last["steps"]) ** power for step in steps]
     axes.plot(steps, line, color="black", linestyle="--", linewidth=1, label=r"$K^{-2(\alpha-1)/\alpha}$")
-
-
-def _select(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
-    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
-
-
-def _names(rows: Rows, column: str) -> list[Any]:
-    return list(dict.fromkeys(row[column] for row in rows))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..data.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from ..figures.causes import draw_causes
+from ..figures.rows import select
 from ..models import MODELS
 from ..noise.measure import Watch
 from ..seeds import derive_seed
@@ -30,7 +31,7 @@ from ..synthetic.layer_noise import LayerNoise
 from ..synthetic.many_runs import Start, Training, start
 from ..synthetic.tuning import with_interval
 from .pieces import Pieces, Row, write_table
-from .tuned_runs import gap, gap_row, select, summary_row, tuned_rows, zipf
+from .tuned_runs import gap, gap_row, summary_row, tuned_rows, zipf
 
 OPTIMIZERS = ("sgd", "adam")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..data import DATA
 from ..figures.causes import draw_contrasts
+from ..figures.rows import select
 from ..hessian import block_spectra, distance_rows, heterogeneity
 from ..models import MODELS
 from ..noise.measure import Watch
@@ -22,7 +23,7 @@ from ..settings import Settings
 from ..synthetic.many_runs import Start, Training, start
 from ..tasks.cross_entropy import summed_cross_entropy
 from .pieces import Pieces, Row, write_table
-from .tuned_runs import gap_row, select, summary_row, tuned_rows
+from .tuned_runs import gap_row, summary_row, tuned_rows
 
 SHARPEST = ("last", "first")
 OPTIMIZERS = ("sgd", "adam")

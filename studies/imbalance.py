@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..data.zipf import class_counts, frequency_groups
 from ..figures.causes import draw_imbalance
+from ..figures.rows import select
 from ..models import MODELS
 from ..noise.measure import Watch
 from ..seeds import derive_seed
@@ -24,7 +25,7 @@ from ..settings import Settings
 from ..synthetic.many_runs import Start, Training, start
 from ..synthetic.tuning import with_interval
 from .pieces import Pieces, Row, write_table
-from .tuned_runs import gap, gap_row, select, summary_row, tuned_rows, zipf
+from .tuned_runs import gap, gap_row, summary_row, tuned_rows, zipf
 
 OPTIMIZERS = ("sgd", "adam", "signum")
 

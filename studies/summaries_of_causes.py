@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..figures.rows import select
 from .finished import Finished, estimate
 from .pieces import Row
 from .summary import SummaryRow
-from .tuned_runs import select
 
 
 def heterogeneous_mlp(study: Finished) -> Iterator[SummaryRow]:

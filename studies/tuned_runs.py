@@ -119,10 +119,5 @@ def gap(rows: Sequence[Row], baseline: Sequence[Row], samples: Tensor, column: s
     return reached[0] - reached[1]
 
 
-def select(rows: Sequence[Row], **wanted: object) -> list[Row]:
-    """The rows whose columns have these values, in their order."""
-    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
-
-
 def _seeds(rows: Sequence[Row]) -> int:
     return len({row["seed"] for row in rows})
