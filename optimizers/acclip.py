@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .formula import Constants, ListState, State
+from .kernels import Kernel
 from .update_rule import UpdateRule
 
 
@@ -65,9 +67,7 @@ class ACClip(UpdateRule):
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         """m, τ^α and, if it is needed and not the same as τ^α, v."""
-        if group["second_moment"] and group["alpha"] != 2:
-            return "exp_avg", "exp_avg_power", "exp_avg_sq"
-        return "exp_avg", "exp_avg_power"
+        return _state_names(group["alpha"], group["second_moment"])
 
     def constants(self, group: dict[str, Any], norm: Tensor | None) -> Constants:
         """The hyperparameters."""
@@ -78,7 +78,7 @@ class ACClip(UpdateRule):
         """Update m, τ^α and v."""
         beta1, beta2 = constants["betas"]
         state["exp_avg"].lerp_(gradient, 1 - beta1)
-        state["exp_avg_power"].lerp_(power(gradient.abs(), constants["alpha"]), 1 - beta2)
+        state["exp_avg_power"].lerp_(power(gradient, constants["alpha"]), 1 - beta2)
         if "exp_avg_sq" in state:
             state["exp_avg_sq"].lerp_(gradient.square(), 1 - beta2)
 
@@ -86,11 +86,11 @@ class ACClip(UpdateRule):
     def direction(cls, gradient: Tensor, state: State, constants: Constants) -> Tensor:
         """min(τ/(|m|+eps), 1) · m, over √(β₂·v)+eps if there is a second moment."""
         momentum, eps = state["exp_avg"], constants["eps"]
-        threshold = power(state["exp_avg_power"], 1 / constants["alpha"])
+        threshold = root(state["exp_avg_power"], constants["alpha"])
         clipped = (threshold / momentum.abs().add_(eps)).clamp_(max=1).mul_(momentum)
         if constants["second_moment"]:
-            mean_square = state.get("exp_avg_sq", state["exp_avg_power"])
-            clipped.div_((mean_square * constants["betas"][1]).sqrt_().add_(eps))
+            root_mean_square = state["exp_avg_sq"].sqrt() if "exp_avg_sq" in state else threshold
+            clipped.div_(root_mean_square.mul_(math.sqrt(constants["betas"][1])).add_(eps))
         return clipped
 
     @classmethod
@@ -98,7 +98,7 @@ class ACClip(UpdateRule):
         """``accumulate`` for a list."""
         beta1, beta2 = constants["betas"]
         torch._foreach_lerp_(states["exp_avg"], gradients, 1 - beta1)
-        powers = foreach_power(torch._foreach_abs(gradients), constants["alpha"])
+        powers = foreach_power(gradients, constants["alpha"])
         torch._foreach_lerp_(states["exp_avg_power"], powers, 1 - beta2)
         if "exp_avg_sq" in states:
             torch._foreach_lerp_(states["exp_avg_sq"], torch._foreach_pow(gradients, 2), 1 - beta2)
@@ -109,27 +109,57 @@ class ACClip(UpdateRule):
         momenta, eps = states["exp_avg"], constants["eps"]
         sizes = torch._foreach_abs(momenta)
         torch._foreach_add_(sizes, eps)
-        clipped = torch._foreach_div(foreach_power(states["exp_avg_power"], 1 / constants["alpha"]), sizes)
+        thresholds = foreach_root(states["exp_avg_power"], constants["alpha"])
+        clipped = torch._foreach_div(thresholds, sizes)
         torch._foreach_clamp_max_(clipped, 1)
         torch._foreach_mul_(clipped, momenta)
         if constants["second_moment"]:
-            mean_squares = states.get("exp_avg_sq", states["exp_avg_power"])
-            roots = torch._foreach_mul(mean_squares, constants["betas"][1])
-            torch._foreach_sqrt_(roots)
+            roots = torch._foreach_sqrt(states["exp_avg_sq"]) if "exp_avg_sq" in states else thresholds
+            torch._foreach_mul_(roots, math.sqrt(constants["betas"][1]))
             torch._foreach_add_(roots, eps)
             torch._foreach_div_(clipped, roots)
         return list(clipped)
 
+    @classmethod
+    def kernel(cls, constants: Constants) -> Kernel | None:
+        """``acclip``, for the exponents that are a square and a root."""
+        alpha, second_moment, (beta1, beta2) = constants["alpha"], constants["second_moment"], constants["betas"]
+        if alpha not in (1, 2):
+            return None
+        numbers = (1 - beta1, 1 - beta2, math.sqrt(beta2), constants["eps"], alpha, second_moment)
+        return Kernel("acclip", _state_names(alpha, second_moment), numbers)
+
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
         """The coordinates with |m| > τ."""
-        return (state["exp_avg"].abs() > power(state["exp_avg_power"], 1 / constants["alpha"])).sum()
+        return (state["exp_avg"].abs() > root(state["exp_avg_power"], constants["alpha"])).sum()
 
 
-def power(base: Tensor, exponent: float) -> Tensor:
-    """The base itself at the usual exponent of 1, which saves a pass over memory."""
-    return base if exponent == 1 else base.pow(exponent)
+def _state_names(alpha: float, second_moment: bool) -> tuple[str, ...]:
+    if second_moment and alpha != 2:
+        return "exp_avg", "exp_avg_power", "exp_avg_sq"
+    return "exp_avg", "exp_avg_power"
 
 
-def foreach_power(bases: list[Tensor] | tuple[Tensor, ...], exponent: float) -> list[Tensor]:
+def power(gradient: Tensor, alpha: float) -> Tensor:
+    """|g|^α, a new tensor, in one pass over memory at the exponents 1 and 2."""
+    if alpha == 2:
+        return gradient.square()
+    return gradient.abs() if alpha == 1 else gradient.abs().pow_(alpha)
+
+
+def foreach_power(gradients: list[Tensor], alpha: float) -> list[Tensor]:
     """``power`` for a list."""
-    return list(bases if exponent == 1 else torch._foreach_pow(bases, exponent))
+    if alpha == 2:
+        return list(torch._foreach_pow(gradients, 2))
+    sizes = torch._foreach_abs(gradients)
+    return list(sizes if alpha == 1 else torch._foreach_pow(sizes, alpha))
+
+
+def root(power: Tensor, alpha: float) -> Tensor:
+    """The α-th root: the tensor itself at the usual exponent of 1, a new one otherwise."""
+    return power if alpha == 1 else power.pow(1 / alpha)
+
+
+def foreach_root(powers: list[Tensor], alpha: float) -> list[Tensor]:
+    """``root`` for a list."""
+    return list(powers if alpha == 1 else torch._foreach_pow(powers, 1 / alpha))

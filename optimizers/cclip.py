@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .clipped_sgd import ClippedSGD
 from .formula import Constants, State
+from .kernels import Kernel
 
 
 class CClip(ClippedSGD):
@@ -37,3 +38,8 @@ class CClip(ClippedSGD):
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
         """The coordinates with |gᵢ| > clip."""
         return (gradient.abs() > constants["clip"]).sum()
+
+    @classmethod
+    def kernel(cls, constants: Constants) -> Kernel:
+        """``cclip``."""
+        return cls.momentum_kernel("cclip", constants, constants["clip"])

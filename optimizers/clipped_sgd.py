@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .formula import Constants, ListState, State
+from .kernels import Kernel
 from .update_rule import UpdateRule
 
 
@@ -84,3 +85,9 @@ class ClippedSGD(UpdateRule):
     def foreach_direction(cls, gradients: list[Tensor], states: ListState, constants: Constants) -> list[Tensor]:
         """``direction`` for a list."""
         return states["momentum_buffer"] if states else cls.foreach_clip_gradient(gradients, constants)
+
+    @classmethod
+    def momentum_kernel(cls, name: str, constants: Constants, limit: float | Tensor) -> Kernel:
+        """The kernel of a rule whose own numbers are the momentum and one ``limit``."""
+        states = ("momentum_buffer",) if constants["momentum"] else ()
+        return Kernel(name, states, (constants["momentum"], float(limit)))

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .kernels import Kernel
+
 State = dict[str, Tensor]
 """What a rule remembers of one parameter, by name."""
 
@@ -19,7 +21,9 @@ Constants = dict[str, Any]
 class Formula:
     """A rule as four functions; the step is x ← x − lr·weight_decay·x − lr·direction.
 
-    The two forms of a function do the same operations in the same order, so that their results are equal.
+    The two forms of a function do the same operations in the same order, so that their results are equal. They work
+    coordinate by coordinate, so that a parameter can be updated in pieces: what coordinates share, such as a norm,
+    belongs to the constants.
     """
 
     @classmethod
@@ -41,3 +45,8 @@ class Formula:
     def foreach_direction(cls, gradients: list[Tensor], states: ListState, constants: Constants) -> list[Tensor]:
         """``direction`` for a list of parameters of one device and type."""
         raise NotImplementedError
+
+    @classmethod
+    def kernel(cls, constants: Constants) -> Kernel | None:
+        """The function in C++ that does the whole step; None for a rule, or for constants, that has none."""
+        return None

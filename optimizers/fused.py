@@ -1,4 +1,4 @@
-"""The third way to apply an update rule: ``update_parameter`` through ``torch.compile``, one pass over memory."""
+"""The third way to apply an update rule: one pass over memory, in C++ (``kernels``) or through ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import kernels
 from .execution import Part, step_options, update_one_by_one, update_parameter
 from .formula import Constants, Formula
 
@@ -17,13 +18,51 @@ _compiles: dict[tuple[type[Formula], str, torch.dtype], bool] = {}
 
 
 def update_fused(formula: type[Formula], part: Part, constants: Constants) -> None:
-    """The plain loop with its body compiled, or as it is where compiling fails, which one warning says.
+    """The fastest way that there is: the kernel in C++, ``torch.compile``, or the plain loop.
 
-    The first step of a process takes seconds to compile, and every parameter costs some 0.03 ms of checks, so this pays
-    for large parameters. Those that are not contiguous, and those of one element, go through the body uncompiled.
+    The kernels take float32 on a CPU and cost a second of compiling, once for all processes. Everything else goes
+    through ``torch.compile``: some ten seconds in the first step of a process, and some 0.03 ms of checks a parameter,
+    so it pays for large ones. Where that fails the plain loop does it, which one warning says.
     """
-    if not _can_compile(formula, part, constants):
-        return update_one_by_one(formula, part, constants)
+    # A subclass may have another formula, so a kernel is not inherited.
+    kernel = formula.kernel(constants) if "kernel" in vars(formula) and _in_reach_of_kernels(part) else None
+    if kernel is not None:
+        _update_by_kernel(formula, part, constants, kernel)
+    elif _can_compile(formula, part, constants):
+        _update_compiled(formula, part, constants)
+    else:
+        update_one_by_one(formula, part, constants)
+
+
+def fused_norm(parts: list[Part]) -> Tensor | None:
+    """The Euclidean norm of all gradients, by the kernels; None unless all are fused and the kernels take them."""
+    for part in parts:
+        if not part.group["fused"] or not _in_reach_of_kernels(part) or not all(map(kernels.takes, part.gradients)):
+            return None
+    return kernels.norm([gradient for part in parts for gradient in part.gradients])
+
+
+def _in_reach_of_kernels(part: Part) -> bool:
+    sample = part.parameters[0]
+    return sample.device.type == "cpu" and sample.dtype == torch.float32 and kernels.load_kernels() is not None
+
+
+def _update_by_kernel(formula: type[Formula], part: Part, constants: Constants, kernel: kernels.Kernel) -> None:
+    """Those tensors that the kernels do not take, such as transposed ones, go through the plain body."""
+    options, rows = step_options(part.group), []
+    for parameter, gradient, state in zip(part.parameters, part.gradients, part.states, strict=True):
+        row = [parameter, gradient, *(state[name] for name in kernel.states)]
+        if all(map(kernels.takes, row)):
+            rows.append(row)
+        else:
+            update_parameter(formula, parameter, gradient, state, constants, **options)
+    lr, sign = options["lr"], -1.0 if options["maximize"] else 1.0
+    kernels.update(kernel.name, rows, [lr, lr * options["weight_decay"], sign, *kernel.numbers])
+    torch.autograd.graph.increment_version([row[0] for row in rows])
+
+
+def _update_compiled(formula: type[Formula], part: Part, constants: Constants) -> None:
+    """Those parameters that are not contiguous, and those of one element, go through the body uncompiled."""
     options = step_options(part.group)
     compiled_options = _with_tensor_lr(options)
     for parameter, gradient, state in zip(part.parameters, part.gradients, part.states, strict=True):
@@ -34,7 +73,6 @@ def update_fused(formula: type[Formula], part: Part, constants: Constants) -> No
             torch.autograd.graph.increment_version(parameter)
         else:
             update_parameter(formula, parameter, gradient, state, constants, **options)
-    return None
 
 
 @functools.cache

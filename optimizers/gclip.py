@@ -10,6 +10,8 @@ from torch import Tensor
 from .clipped_sgd import ClippedSGD
 from .execution import Part
 from .formula import Constants, State
+from .fused import fused_norm
+from .kernels import Kernel
 from .update_rule import norm_of_parts
 
 
@@ -24,7 +26,8 @@ class GClip(ClippedSGD):
 
     def global_norm(self, parts: list[Part]) -> Tensor:
         """‖g‖ over all parameters."""
-        return norm_of_parts([part.gradients for part in parts])
+        norm = fused_norm(parts)
+        return norm_of_parts([part.gradients for part in parts]) if norm is None else norm
 
     def constants(self, group: dict[str, Any], norm: Tensor | None) -> Constants:
         """The momentum and the factor min(clip/‖g‖, 1), a tensor, so that no step waits for the device."""
@@ -44,3 +47,8 @@ class GClip(ClippedSGD):
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
         """All coordinates or none."""
         return (constants["factor"] < 1) * gradient.numel()
+
+    @classmethod
+    def kernel(cls, constants: Constants) -> Kernel:
+        """``gclip``."""
+        return cls.momentum_kernel("gclip", constants, constants["factor"])

@@ -128,19 +128,22 @@ class UpdateRule(Formula, Optimizer):
         parts: dict[tuple[int, torch.device, torch.dtype], Part] = {}
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:
-                if parameter.grad is None:
+                gradient = parameter.grad
+                if gradient is None:
                     continue
-                if parameter.grad.layout != torch.strided:
+                if gradient.layout != torch.strided:
                     raise ValueError(f"{type(self).__name__} does not support sparse gradients")
-                part = parts.setdefault((number, parameter.device, parameter.dtype), Part(group))
+                key = number, parameter.device, parameter.dtype
+                part = parts.get(key) or parts.setdefault(key, Part(group))
                 part.parameters.append(parameter)
-                part.gradients.append(parameter.grad)
+                part.gradients.append(gradient)
                 part.states.append(self.state[parameter])
         return list(parts.values())
 
     def _start_states(self, part: Part) -> None:
+        names = self.state_names(part.group)
         for parameter, state in zip(part.parameters, part.states, strict=True):
-            for name in self.state_names(part.group):
+            for name in names:
                 if name not in state:
                     state[name] = torch.zeros_like(parameter, dtype=working_dtype(parameter))
 

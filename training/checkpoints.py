@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +45,29 @@ class Checkpoints:
             os.fsync(file.fileno())
         os.replace(temporary, self.path(step))
         _sync_folder(self.folder)
+        self.drop_old()
+
+    def drop_old(self) -> None:
+        """Remove the checkpoints that are no longer due."""
         for old in self.steps()[:-LAST_TO_KEEP]:
             if old not in self.keep:
                 self.path(old).unlink()
 
-    def load_last(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
-        """The last checkpoint that is whole, or None, and one line on each damaged one that was passed over."""
+    def load_last(
+        self, device: torch.device, check: Callable[[dict[str, Any]], None] = lambda content: None
+    ) -> tuple[dict[str, Any] | None, list[str]]:
+        """The last checkpoint that is whole, or None, and one line on each that was passed over.
+
+        Args:
+            device: where its tensors go.
+            check: raises ValueError for a checkpoint that cannot be gone on from.
+        """
         complaints: list[str] = []
         for step in reversed(self.steps()):
             try:
-                return load_checkpoint(self.path(step), device), complaints
+                content = load_checkpoint(self.path(step), device)
+                check(content)
+                return content, complaints
             except ValueError as error:
                 complaints.append(str(error))
         return None, complaints

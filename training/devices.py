@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -36,3 +37,25 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
     }
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begin ``peak_memory_mib`` anew, as far as the device can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """The most memory in use so far, in MiB.
+
+    On a GPU it is what tensors took since ``forget_peak_memory``. Elsewhere it is the resident memory of the whole
+    process since it started, with Python, libraries and data; None on Windows, which does not tell it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return None
+    from resource import RUSAGE_SELF, getrusage
+
+    units_per_mib = 2**20 if sys.platform == "darwin" else 2**10
+    return getrusage(RUSAGE_SELF).ru_maxrss / units_per_mib

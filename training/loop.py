@@ -12,6 +12,7 @@ from ..data.batches import BatchOrder, training_batches
 from ..seeds import derive_seed
 from ..tasks.problem import Problem
 from .checkpoints import Checkpoints
+from .compilation import CompiledProblem
 from .evaluation import evaluate
 from .interruption import Interruption
 from .recorder import Recorder
@@ -51,6 +52,7 @@ def train(
     settings, seed = experiment.training, experiment.seed
     order = BatchOrder(len(problem.train), settings.batch_size, seed=seed, start_step=state.step)
     steps = number_of_steps(settings, len(problem.train))
+    trained = CompiledProblem(problem.model, problem.task) if settings.compile else problem
 
     if state.step == 0:
         with recorder.measuring():
@@ -70,7 +72,7 @@ def train(
 
         is_logged = _is_due(state.step + 1, settings.log_every, steps)
         noise_seed = derive_seed(seed, "inject_noise", state.step)
-        result = take_step(problem, state.optimizer, micro_batches, settings, measure=is_logged, noise_seed=noise_seed)
+        result = take_step(trained, state.optimizer, micro_batches, settings, measure=is_logged, noise_seed=noise_seed)
         state.step += 1
         state.examples += sum(len(next(iter(batch.values()))) for batch in micro_batches)
         state.tokens += sum(problem.task.tokens(batch) for batch in micro_batches)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
@@ -56,13 +57,11 @@ class MetricsFile:
 
     Args:
         path: the file; made if it is missing.
-        keep_until: rows of later steps are removed, and so is a last line that was cut short; None begins anew.
+        keep_until: rows of later steps are removed, and so is all from a damaged line on; None begins anew.
     """
 
     def __init__(self, path: Path, keep_until: int | None) -> None:
-        kept = []
-        if keep_until is not None and path.exists():
-            kept = [row for row in read_metrics(path) if int(row["step"]) <= keep_until]
+        kept = [] if keep_until is None else rows_until(path, keep_until)
         temporary = path.with_suffix(".csv.tmp")
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -103,6 +102,19 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         whole_lines = [line for line in file if line.endswith("\n")]
     return list(csv.DictReader(whole_lines))
+
+
+def rows_until(path: Path, step: int) -> list[dict[str, str]]:
+    """The rows up to a step, or up to the first damaged one; none where there is no such file."""
+    try:
+        rows = read_metrics(path)
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    return [row for row in takewhile(_is_whole, rows) if int(row["step"]) <= step]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    return tuple(row) == COLUMNS and None not in row.values() and row["step"].isdecimal()
 
 
 def _as_text(value: float | int | str | None) -> str:

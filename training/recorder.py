@@ -38,6 +38,7 @@ class Recorder:
         self._progress = progress
         self._epoch_length = epoch_length
         self._training_since = time.perf_counter() - metrics.last_seconds
+        self._paused_at: float | None = None
         self._measuring = float(folder.read_status().get("seconds_measuring", 0.0))
         trained, evaluated = metrics.earlier_losses("train"), metrics.earlier_losses("eval")
         self._losses = {
@@ -49,10 +50,11 @@ class Recorder:
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Time spent in this block is not training time."""
-        start = time.perf_counter()
+        self._paused_at = start = time.perf_counter()
         try:
             yield
         finally:
+            self._paused_at = None
             spent = time.perf_counter() - start
             self._measuring += spent
             self._training_since += spent
@@ -116,6 +118,8 @@ class Recorder:
             **columns,
         )
         self._metrics.append(row)
+        state.rows += 1
 
     def _seconds(self) -> float:
-        return time.perf_counter() - self._training_since
+        now = time.perf_counter() if self._paused_at is None else self._paused_at
+        return now - self._training_since

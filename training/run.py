@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..configs.schema import Experiment
+from ..errors import UserError
 from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..tasks.problem import build_problem
 from .checkpoints import Checkpoints
-from .devices import choose_device
+from .devices import choose_device, forget_peak_memory, peak_memory_mib
 from .hessian import HessianMeter
 from .interruption import Interruption
 from .loop import Meter, train
-from .metrics import MetricsFile
+from .metrics import MetricsFile, rows_until
 from .noise import NoiseMeter
 from .progress import Progress
 from .recorder import DivergedError, Recorder
@@ -60,13 +63,16 @@ def run_experiment(experiment: Experiment, out: Path) -> RunResult:
         except BaseException as error:
             ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            folder.write_status(state=ending, error=reason)
+            # A full disk takes no status either; what went wrong first is what the user must hear of.
+            with suppress(OSError):
+                folder.write_status(state=ending, error=reason)
             raise
 
 
 def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
     settings = experiment.training
     device = choose_device(settings.device)
+    forget_peak_memory(device)
     folder.write_config(experiment)
     folder.write_status(state="running", device=str(device), error=None, **describe_environment())
     problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed)
@@ -74,7 +80,8 @@ def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
     optimizer = build_optimizer(experiment.optimizer, problem.model.named_parameters())
     state = TrainingState(problem.model, optimizer)
     checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
-    resumed = _restore(state, checkpoints, device)
+    resumed = _restore(state, checkpoints, folder.metrics, device)
+    checkpoints.drop_old()
     noise_record = NoiseRecord(folder.path)
     noise_record.cut(state.step)
     meters: list[Meter] = [
@@ -93,13 +100,26 @@ def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
         except DivergedError as divergence:
             ending = "diverged"
             recorder.write_status(state, ending, error=str(divergence))
+    folder.write_status(peak_memory_mib=peak_memory_mib(device))
     return RunResult(ending, folder, exit_code=interruption.exit_code if ending == "interrupted" else 0)
 
 
-def _restore(state: TrainingState, checkpoints: Checkpoints, device: torch.device) -> bool:
-    checkpoint, complaints = checkpoints.load_last(device)
+def _restore(state: TrainingState, checkpoints: Checkpoints, metrics: Path, device: torch.device) -> bool:
+    """Go back to the last checkpoint that is whole and whose rows of metrics.csv are there; whether there is one."""
+
+    def has_its_rows(checkpoint: dict[str, Any]) -> None:
+        step, wanted = checkpoint["step"], checkpoint.get("rows", 0)
+        if (found := len(rows_until(metrics, step))) < wanted:
+            raise ValueError(f"{metrics}: {found} whole rows up to step {step}, where {wanted} had been written")
+
+    checkpoint, complaints = checkpoints.load_last(device, has_its_rows)
+    before = "the one before" if checkpoint else "the beginning"
     for complaint in complaints:
-        print(f"{complaint}; going on from the one before", file=sys.stderr)
-    if checkpoint is not None:
+        print(f"{complaint}; going on from {before}", file=sys.stderr)
+    if checkpoint is None:
+        return False
+    try:
         state.restore(checkpoint)
-    return checkpoint is not None
+    except ValueError as error:
+        raise UserError(f"{checkpoints.path(checkpoint['step'])}: {error}") from error
+    return True

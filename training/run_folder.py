@@ -37,7 +37,7 @@ class RunFolder:
         words = [optimizer.name]
         if (lr := getattr(optimizer, "lr", None)) is not None:
             words.append(f"lr{lr:g}")
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([*words, f"seed{experiment.seed}"]))
+        slug = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([*words, f"seed{experiment.seed}"]))[:100]
         return cls(out / experiment.name / f"{slug}-{identity(experiment)}")
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ..configs.schema import Training
 from ..tasks.problem import Problem
 from ..tasks.settings import Batch
+from .activations import activation_checkpointing
 from .devices import autocast, to_device
 from .injected_noise import inject_noise
 
@@ -70,7 +72,8 @@ def take_step(
     the device wait, it is taken and found out by whoever reads ``is_finite``.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss = accumulate_gradient(problem, micro_batches, settings.precision)
+    with activation_checkpointing(problem.model) if settings.activation_checkpointing else nullcontext():
+        loss = accumulate_gradient(problem, micro_batches, settings.precision)
     parameters = [parameter for parameter in problem.model.parameters() if parameter.grad is not None]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if settings.inject_noise is not None:
