@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Two test processes with one thread each: more threads than cores are many times slower than one.
 THREADS := OMP_NUM_THREADS=1
 
-.PHONY: env demo bench test test-slow lint types format lock clean
+.PHONY: env demo docs bench test test-slow test-faults lint types format lock clean
 
 env: $(READY)
 
@@ -24,6 +24,10 @@ test: env
 test-slow: env
 	$(THREADS) $(BIN)/pytest -q -n 2 -m slow
 
+# Faults and hostile input, all of them: half an hour. A sample of them is among the others.
+test-faults: env
+	$(THREADS) $(BIN)/pytest -q -n 2 -m faults
+
 lint: env types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,14 +44,20 @@ format: env
 demo: env
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
+# The pages of docs/ as HTML in site/, without network; a broken link or reference is an error.
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: env
+	$(THREADS) $(BIN)/python scripts/bench_optimizers.py
+	$(THREADS) $(BIN)/python scripts/bench_training.py
 	$(THREADS) $(BIN)/python scripts/bench_noise.py
 	$(THREADS) $(BIN)/python scripts/bench_hessian_libraries.py
 	$(THREADS) $(BIN)/python scripts/bench_hessian.py
 
 # Needs uv (https://docs.astral.sh/uv). Hashes, all platforms, no address of a package index.
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build site .mypy_cache .pytest_cache .ruff_cache

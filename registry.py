@@ -56,9 +56,10 @@ class Registry(Generic[Chosen]):
         name = section.get("name")
         if name is None:
             raise PydanticCustomError("no_name", "missing; known: {known}", {"key": "name", "known": ", ".join(self)})
-        if self.custom is not None and ":" in str(name):
+        if self.custom is not None and isinstance(name, str) and ":" in name:
             return self.custom.model_validate(section)
-        if name not in self._entries:
-            details = {"key": "name", "given": str(name), "hint": nearest(str(name), self)}
+        if not isinstance(name, str) or name not in self._entries:
+            given = f"{name!s:.60}" if isinstance(name, str) else "that"
+            details = {"key": "name", "given": given, "hint": nearest(given, self)}
             raise PydanticCustomError("unknown_name", "{given} is not known; {hint}", details)
         return self._entries[name].model_validate(section)

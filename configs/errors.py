@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..names import nearest
@@ -23,10 +23,16 @@ class ConfigError(UserError):
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(map(_printable, problems))
         more = len(self.problems) - 1
         tail = f" (and {more} more: whyadam validate shows all)" if more else ""
         super().__init__(f"{source}: {self.problems[0]}{tail}")
+
+
+def _printable(problem: str) -> str:
+    """In one line of bearable length, whatever a file's keys and values hold."""
+    shown = "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in problem)
+    return shown if len(shown) <= 500 else f"{shown[:500]}…"
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -43,13 +49,20 @@ def _is_key(part: str) -> bool:
     return part.isidentifier() and part not in ("int", "float")
 
 
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # an integer of more digits than Python is willing to write
+        return f"a {type(value).__name__} that is too long to show"
+
+
 def _explain_one(details: ErrorDetails) -> tuple[str, str]:
     context = details.get("ctx", {})
     location = [str(part) for part in details["loc"] if isinstance(part, int) or _is_key(part)]
     if "key" in context:
         location.append(context["key"])
     key = ".".join(location)
-    given = f"{details['input']!r:.60}"
+    given = _shown(details["input"])
     match details["type"]:
         case "value_error" if not key:
             message = str(context["error"])
@@ -62,7 +75,8 @@ def _explain_one(details: ErrorDetails) -> tuple[str, str]:
             message = details["msg"]
         case "literal_error":
             known = [name.strip(" '") for name in str(context["expected"]).replace(" or ", ", ").split(",")]
-            message = f"{given} is not one of {', '.join(known)}; {nearest(str(details['input']), known)}"
+            hint = nearest(given.strip("'"), known)
+            message = f"{given} is not one of {', '.join(known)}; {hint}"
         case _:
             reason = details["msg"].removeprefix("Input ")
             message = f"{reason[0].lower()}{reason[1:]}, got {given}"

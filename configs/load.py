@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from .errors import ConfigError, explain
 from .schema import Experiment
+from .strict_yaml import parse, read_file
 
 SHIPPED = Path(__file__).parent
 
@@ -74,13 +74,11 @@ def read_any_yaml(path: Path) -> Any:
         ConfigError: it is missing, no text, or no YAML.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return read_file(path)
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), ["is not a UTF-8 text file"]) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(str(path), [f"is not valid YAML: {_one_line(error)}"]) from None
+    except ValueError as error:
+        raise ConfigError(str(path), [str(error)]) from None
 
 
 def dump_experiment(experiment: Experiment) -> str:
@@ -117,9 +115,9 @@ def parse_value(text: str, source: str) -> Any:
         ConfigError: it is none; ``source`` begins the message.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(source, [f"the value is not valid YAML: {_one_line(error)}"]) from None
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(source, [f"the value {error}"]) from None
 
 
 def format_override(key: str, value: Any) -> str:
@@ -153,24 +151,3 @@ def apply_change(values: dict[str, Any], key: str, value: Any, source: str) -> N
         # Another optimizer (model, data, task) starts from its own defaults: the old one's keys mean something else.
         values.clear()
     values[last] = deepcopy(value)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that reads 1e-3 as a number, and refuses a key given twice, which YAML would let win silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-# PyYAML keeps to YAML 1.1, where a number with an exponent needs a point and a sign: 1.0e-3.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)

@@ -29,7 +29,9 @@ def read_file(path: str, key: str) -> list[list[Question]]:
         raise UserError(f"{key}: cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{key}: {file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except json.JSONDecodeError as error:
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{key}: {file} is not JSON: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{key}: {file} is not in the format of SQuAD v1.1: {error!r}") from error
@@ -62,9 +64,13 @@ def _article(article: dict[str, Any], where: str) -> list[Question]:
 
 
 def _question(entry: dict[str, Any], context: str, texts: list[str], starts: list[int], where: str) -> Question:
+    name, question = str(entry["id"]), entry["question"]
+    where = f"{where}: question {' '.join(name.split())[:60]}"
+    if not isinstance(question, str):
+        raise UserError(f"{where} is {question!r:.60}, not a text")
     if not texts:
-        raise UserError(f"{where}: question {entry['id']} has no answer")
+        raise UserError(f"{where} has no answer")
     for text, start in zip(texts, starts, strict=True):
-        if not text or context[start : start + len(text)] != text:
-            raise UserError(f"{where}: question {entry['id']}: {text!r} is not at character {start} of its context")
-    return Question(entry["id"], context, entry["question"], tuple(texts), tuple(starts))
+        if not isinstance(start, int) or start < 0 or not text or context[start : start + len(text)] != text:
+            raise UserError(f"{where}: {text!r:.60} is not at character {start!r:.60} of its context")
+    return Question(name, context, question, tuple(texts), tuple(starts))

@@ -80,6 +80,8 @@ def measure_hessian(
         site = Site(model, loss, batches, scale, Effort(settings.steps, settings.probes, settings.tolerance), seed)
         how = _describe(site, settings, adam)
         if record.how(step) == how:
+            # A kill may have come between the last of the results and the removal of what led to them.
+            record.drop_unfinished(step)
             return
         blocks = select_blocks(model, settings.blocks)
         targets = _targets(model, blocks, settings)

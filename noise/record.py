@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,7 @@ class NoiseRecord:
         temporary = self._samples / "unfinished.tmp"
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
+            _sync(file)
         os.replace(temporary, self._path(step))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(map(_fields, rows))
@@ -94,7 +95,11 @@ class NoiseRecord:
                 self._path(later).unlink()
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows, as text by column."""
+        """All rows, as text by column.
+
+        Raises:
+            UserError: a row is damaged.
+        """
         return list(csv.DictReader([",".join(COLUMNS), *self._lines()]))
 
     def steps(self) -> list[int]:
@@ -121,12 +126,27 @@ class NoiseRecord:
     def _lines(self) -> list[str]:
         if not self._table.exists():
             return []
-        return self._table.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        lines = self._table.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        if not lines or not all(_is_whole(line) for line in lines[1:]):
+            raise UserError(f"{self._table}: a line is damaged; remove the lines of its step and measure it again")
+        return lines[1:]
 
     def _write_lines(self, lines: Iterable[str]) -> None:
         temporary = self._table.with_name("noise.csv.tmp")
-        temporary.write_text("".join([",".join(COLUMNS) + "\n", *lines]), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines([",".join(COLUMNS) + "\n", *lines])
+            _sync(file)
         os.replace(temporary, self._table)
+
+
+def _sync(file: IO[Any]) -> None:
+    """Through to the disk: a rename that outlives a loss of power must not show an empty file."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _is_whole(line: str) -> bool:
+    return line.endswith("\n") and line.count(",") == len(COLUMNS) - 1 and line.partition(",")[0].isdecimal()
 
 
 def _step(line: str) -> int:
