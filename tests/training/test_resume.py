@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from tqdm import tqdm
 from whyadam.configs.load import parse_experiment
 from whyadam.configs.schema import Experiment
 from whyadam.training.checkpoints import Checkpoints, load_checkpoint
@@ -33,8 +35,14 @@ OPTIMIZERS = {
 
 
 def run_experiment_in_child(experiment: Experiment, out: Path) -> multiprocessing.Process:
-    # A forked child has torch imported already: seconds saved for each of many runs.
-    child = multiprocessing.get_context("fork").Process(target=run_experiment, args=(experiment, out))
+    """A forked child has torch imported already: seconds saved for each of many runs. It exits with the run's code."""
+
+    def work() -> None:
+        # The progress bars' own lock is shared with forked children; one that is killed may never give it back.
+        tqdm.set_lock(threading.RLock())
+        os._exit(run_experiment(experiment, out).exit_code)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     return child
 
@@ -152,11 +160,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_run_goes_on(
     experiment = parse_experiment(gpt2_config, "test")
     whole = run_experiment(experiment, tmp_path / "whole").folder
     cut = RunFolder.of(experiment, tmp_path / "cut")
-    # The exit code travels through the child's own exit.
-    child = multiprocessing.get_context("fork").Process(
-        target=lambda: os._exit(run_experiment(experiment, tmp_path / "cut").exit_code)
-    )
-    child.start()
+    child = run_experiment_in_child(experiment, tmp_path / "cut")
     wait_for_step(cut, 6)
     os.kill(child.pid or 0, number)
     child.join()
