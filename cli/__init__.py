@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from . import best, figure, hessian, listing, noise, report, reproduce, sweep, train, validate, verify
+from . import best, diagnose, figure, hessian, listing, noise, report, reproduce, sweep, train, validate, verify
 
 app = typer.Typer(
     name="whyadam",
@@ -24,6 +24,7 @@ app.command("sweep")(sweep.sweep)
 app.command("best")(best.best)
 app.command("noise")(noise.noise)
 app.command("hessian")(hessian.hessian)
+app.command("diagnose")(diagnose.diagnose)
 app.command("reproduce")(reproduce.reproduce)
 app.command("verify")(verify.verify)
 app.command("report")(report.report)

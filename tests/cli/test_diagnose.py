@@ -1,0 +1,264 @@
+"""``whyadam diagnose`` on models that are in no registry, and on mistakes of the user's."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+from whyadam.cli import app
+from whyadam.errors import UserError
+from whyadam.studies.summary import SummaryRow, write_summary
+
+MODULE = "parts_of_a_user"
+EXAMPLE = "example_of_the_docs"
+
+PAGE = Path(__file__).parents[2] / "docs" / "diagnose.md"
+
+PARTS = """
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(5)
+IMAGES = TensorDataset(torch.randn(64, 3, 32, 32), torch.arange(64) % 4)
+TOKENS = torch.randint(20, (64, 9))
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4), nn.Dropout(0.5), nn.Linear(4, 4))
+
+    def forward(self, images):
+        return self.layers(images)
+
+def images():
+    return DataLoader(IMAGES, batch_size=4, shuffle=True)
+
+def image_loss(model, batch):
+    images, labels = batch
+    return cross_entropy(model(images), labels, reduction="sum"), len(labels)
+
+def distilbert():
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+    config = DistilBertConfig(
+        vocab_size=20, max_position_embeddings=16, dim=8, hidden_dim=16, n_layers=2, n_heads=2, num_labels=3
+    )
+    return DistilBertForSequenceClassification(config)
+
+def sentences():
+    for tokens in TOKENS.split(4):
+        yield {"input_ids": tokens, "labels": tokens[:, 0] % 3}
+
+def sentence_loss(model, batch):
+    outputs = model(**batch)
+    return outputs.loss * len(batch["labels"]), len(batch["labels"])
+
+class Lstm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 20)
+        self.lstm = nn.LSTM(8, 8, num_layers=2, batch_first=True)
+
+    def forward(self, tokens):
+        return self.head(self.lstm(self.embedding(tokens))[0])
+
+tokens = TOKENS.split(4)
+
+def token_loss(model, tokens):
+    logits, labels = model(tokens[:, :-1]), tokens[:, 1:]
+    return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum"), labels.numel()
+
+# Mistakes.
+
+def no_module():
+    return {"weights": 1}
+
+def broken():
+    raise RuntimeError("no such file")
+
+def few():
+    return [TOKENS[:4], TOKENS[4:8]]
+
+def nothing():
+    return []
+
+once = iter(TOKENS.split(4))
+
+def mean_of_each(model, tokens):
+    return model(tokens).mean(dim=(1, 2)), len(tokens)
+
+def loss_alone(model, tokens):
+    return model(tokens).sum()
+
+def infinite(model, tokens):
+    return model(tokens).sum() / 0, len(tokens)
+
+def detached(model, tokens):
+    return model(tokens).sum().detach(), len(tokens)
+
+def no_terms(model, tokens):
+    return model(tokens).sum(), 0
+
+class Fused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 20)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)[:, None]
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return self.head(scaled_dot_product_attention(x, x, x)[:, 0])
+"""
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a user's module in it, and a made-up summary of eight networks, as the working folder."""
+    (tmp_path / f"{MODULE}.py").write_text(PARTS)
+    example = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    (tmp_path / f"{EXAMPLE}.py").write_text(example[1])
+    quantities = ["gap", "js0", "js0_absolute", "scale_free_js0", "gradient_heterogeneity", "norm_tail0"]
+    rows = [
+        SummaryRow(study="made_up", scale="quick", subject=f"net{net}", quantity=quantity, seed=seed, value=net + seed)
+        for net in range(8)
+        for seed in range(2)
+        for quantity in quantities
+    ]
+    write_summary(tmp_path / "summary.csv", rows)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for module in (MODULE, EXAMPLE):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return tmp_path
+
+
+CHEAP = ("--batches", "8", "--probes", "2", "--steps", "2", "--compare-with", "summary.csv")
+
+
+def diagnose(*arguments: str, blocks: str = "3") -> Result:
+    return CliRunner().invoke(app, ["diagnose", *CHEAP, "--blocks", blocks, *arguments])
+
+
+def parts(model: str, data: str, loss: str, module: str = MODULE) -> list[str]:
+    return ["--model", f"{module}:{model}", "--data", f"{module}:{data}", "--loss", f"{module}:{loss}"]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("build", "batches", "loss", EXAMPLE), 10),
+        (("distilbert", "sentences", "sentence_loss"), 3),
+        (("Lstm", "tokens", "token_loss"), 20),
+    ],
+    ids=["mobilenet of the docs", "distilbert", "lstm"],
+)
+def test_models_of_no_registry(
+    user: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], classes: int
+) -> None:
+    """A model, a form of batches or a loss that the measurements cannot take."""
+    if "Lstm" not in names:
+        # One picture is enough: it takes as long as all the rest.
+        monkeypatch.setattr("whyadam.figures.diagnosis.draw_diagnosis", lambda *_: [])
+    answer = diagnose(*parts(*names))
+    assert answer.exit_code == 0, answer.exception
+    assert "planned: up to 24 gradients of mini-batches, and 12 Hessian products in 3 blocks" in answer.stdout
+    (path,) = user.glob(f"runs/diagnose/*.{names[0]}/diagnosis.json")
+    found = json.loads(path.read_text())
+    assert found["tails"]["norm_tail0"]["index"] > 0
+    assert len(found["distances"]) == 3
+    assert all(distance["value"] > 0 for distance in found["distances"].values())
+    assert found["imbalance"]["classes"] == classes
+    assert found["cost"]["seconds"]["curvature"] > 0
+    assert {one["measure"]: one["networks"] for one in found["comparisons"]}["js0"] == 8
+    assert all(sentence in answer.stdout for sentence in found["in_words"])
+    assert ("BatchNorm does nothing" in answer.stdout) == (EXAMPLE in names)
+    if "Lstm" in names:
+        assert path.with_name("diagnosis.png").stat().st_size > 10_000
+
+
+def test_the_same_seed_gives_the_same_numbers(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader that shuffles by torch's own stream makes every diagnosis another one."""
+    import torch
+    from whyadam.studies.diagnosis import diagnose
+    from whyadam.studies.diagnosis_own import subject_of_functions
+    from whyadam.studies.diagnosis_plan import make_plan
+
+    monkeypatch.syspath_prepend(user)
+    found = []
+    for seed in (0, 0, 1):
+        torch.rand(1)
+        subject = subject_of_functions(*(f"{MODULE}:{name}" for name in ("Small", "images", "image_loss")), seed)
+        found.append(diagnose(subject, make_plan(subject, batches=8, probes=2, steps=2, blocks=2)).values)
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("Lstm", "tokens", "tokken_loss"), f"--loss {MODULE}:tokken_loss: cannot import"),
+        (
+            ("no_module", "tokens", "token_loss"),
+            "no_module: returned a dict, should return a torch.nn.Module",
+        ),
+        (("broken", "tokens", "token_loss"), "building the model failed: RuntimeError: no such file"),
+        (("TOKENS", "tokens", "token_loss"), "is a Tensor, should be a function that builds the model"),
+        (("Lstm", "nothing", "token_loss"), f"--data {MODULE}:nothing: gave no batch"),
+        (("Lstm", "broken", "token_loss"), f"--data {MODULE}:broken: fetching batch 1 failed: RuntimeError"),
+        (
+            ("Lstm", "few", "token_loss"),
+            "few: gave 2 batches for the reference gradient, 8 are needed",
+        ),
+        (("Lstm", "once", "token_loss"), "for the noise, 8 are needed; each call must begin anew"),
+        (("Lstm", "images", "token_loss"), f"--loss {MODULE}:token_loss: failed on the first batch: TypeError"),
+        (("Lstm", "tokens", "mean_of_each"), "the loss should be a scalar tensor, not [4]; sum it over the batch"),
+        (("Lstm", "tokens", "loss_alone"), "returned a Tensor, should return the summed loss and the number"),
+        (("Lstm", "tokens", "infinite"), "the loss of the first batch is"),
+        (("Lstm", "tokens", "detached"), "does not depend on a parameter of the model"),
+        (("Lstm", "tokens", "no_terms"), "the number of terms is 0, should be positive"),
+        (
+            ("Fused", "tokens", "token_loss"),
+            "Fused: an operation of the model has no second derivative",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_option(user: Path, names: tuple[str, str, str], expected: str) -> None:
+    """A traceback out of the middle of a measurement."""
+    answer = diagnose(*parts(*names))
+    assert isinstance(answer.exception, UserError), answer.exception
+    assert expected in str(answer.exception)
+    assert len(str(answer.exception).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--model", "a:b"], "--data: missing; give --model, --data and --loss, or a config file"),
+        ([], "--model: missing"),
+        (["-s", "seed=1"], "-s seed=1: changes a config, but none is given"),
+        (["config.yaml", "--loss", "a:b"], "--loss: leave it out with a config"),
+        (["missing.yaml"], "missing.yaml: cannot be read"),
+        ([*parts("Lstm", "tokens", "token_loss"), "--blocks", "no.such"], "--blocks: '3' fits no parameter"),
+        (["--model", "no_such_package_here:f", "--data", "a:b", "--loss", "a:b"], "--model no_such_package_here:f: "),
+        ([*parts("Lstm", "tokens", "token_loss"), "--compare-with", "none.csv"], "none.csv cannot be read"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(user: Path, arguments: list[str], expected: str) -> None:
+    """Options that contradict each other and are taken half."""
+    answer = diagnose(*arguments)
+    assert isinstance(answer.exception, UserError), answer.exception
+    assert expected in str(answer.exception)
+
+
+def test_a_single_block_is_refused(user: Path) -> None:
+    """A heterogeneity of one block."""
+    answer = diagnose(*parts("Lstm", "tokens", "token_loss"), blocks="1")
+    assert isinstance(answer.exception, UserError)
+    assert str(answer.exception).startswith("--blocks 1: should be at least 2")
