@@ -44,8 +44,11 @@ format: env
 demo: env
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
-# The pages of docs/ as HTML in site/, without network; a broken link or reference is an error.
+# The pages of docs/ as HTML in site/, without network; a broken link or reference is an error. The reference is read
+# from a copy of the package: what reads it would walk through all of .venv too.
 docs: env
+	rm -rf build/docs
+	$(BIN)/python -W ignore -c "from setuptools import setup; setup()" --quiet build_py --build-lib build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: env

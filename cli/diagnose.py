@@ -10,7 +10,7 @@ import typer
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..studies.diagnosis_subject import Subject
+    from ..studies.diagnosis.subject import Subject
 
 
 def diagnose(
@@ -47,10 +47,10 @@ def diagnose(
     import json
 
     from ..figures.diagnosis import draw_diagnosis
-    from ..studies.diagnosis import diagnose as measure
-    from ..studies.diagnosis_comparison import SHIPPED, compare, read_networks, uncertainty
-    from ..studies.diagnosis_plan import make_plan
-    from ..studies.diagnosis_report import (
+    from ..studies.diagnosis.comparison import SHIPPED, compare, read_networks, uncertainty
+    from ..studies.diagnosis.measuring import diagnose as measure
+    from ..studies.diagnosis.plan import make_plan
+    from ..studies.diagnosis.report import (
         as_json,
         comparison_table,
         describe_cost,
@@ -92,7 +92,7 @@ def _subject(
         if given := [option for option, name in named.items() if name is not None]:
             raise UserError(f"{given[0]}: leave it out with a config, which names its own; -s changes the config")
         from ..configs.load import load_experiment
-        from ..studies.diagnosis_subject import subject_of_config
+        from ..studies.diagnosis.subject import subject_of_config
 
         return subject_of_config(load_experiment(config, overrides), str(config))
     if overrides:
@@ -102,7 +102,7 @@ def _subject(
         raise UserError(f"{missing}: missing; give --model, --data and --loss, or a config file")
     import sys
 
-    from ..studies.diagnosis_own import subject_of_functions
+    from ..studies.diagnosis.own import subject_of_functions
 
     # A file beside the user is found, as it is with `python -m`.
     sys.path.insert(0, str(Path.cwd()))

@@ -64,7 +64,7 @@ def _run_all(scale: str, seed: int, jobs: int, out: Path) -> None:
 
 def _run(name: str, scale: str, seed: int, jobs: int, out: Path) -> None:
     from ..studies.run import run_study
-    from ..studies.sweep import SweepInterruptedError
+    from ..studies.sweeps.sweep import SweepInterruptedError
 
     try:
         result = run_study(name, scale, seed, out, jobs)

@@ -10,7 +10,7 @@ import typer
 from .train import Overrides
 
 if TYPE_CHECKING:
-    from ..studies.sweep_file import Sweep
+    from ..studies.sweeps.sweep_file import Sweep
 
 
 def sweep(
@@ -36,8 +36,8 @@ def sweep(
         _print_commands(planned, out)
         return
 
-    from ..studies.sweep import SweepInterruptedError, run_sweep
-    from ..studies.sweep_table import sweep_table
+    from ..studies.sweeps.sweep import SweepInterruptedError, run_sweep
+    from ..studies.sweeps.sweep_table import sweep_table
 
     try:
         result = run_sweep(planned, out, jobs)
@@ -54,7 +54,7 @@ def sweep(
 
 def _read(file: Path, grid: list[str], seeds: str | None, overrides: list[str]) -> Sweep:
     from ..configs.load import parse_override
-    from ..studies.sweep_file import change_sweep, load_sweep, parse_grid
+    from ..studies.sweeps.sweep_file import change_sweep, load_sweep, parse_grid
 
     given = load_sweep(file)
     changes = {
@@ -65,7 +65,7 @@ def _read(file: Path, grid: list[str], seeds: str | None, overrides: list[str]) 
 
 
 def _print_commands(planned: Sweep, out: Path) -> None:
-    from ..studies.sweep import known_trials
+    from ..studies.sweeps.sweep import known_trials
 
     trials, is_complete = known_trials(planned, out)
     for trial in trials:

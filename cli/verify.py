@@ -35,10 +35,10 @@ def verify(
     """
     from ..figures.table import aligned
     from ..names import nearest
-    from ..studies.claims import SHIPPED, load_claims
-    from ..studies.collected import newest_summaries, read_summaries, study_folders
-    from ..studies.verdict_table import count_words, verdict_table, write_verdicts
-    from ..studies.verdicts import judge_all
+    from ..studies.verdicts.claims import SHIPPED, load_claims
+    from ..studies.verdicts.collected import newest_summaries, read_summaries, study_folders
+    from ..studies.verdicts.judging import judge_all
+    from ..studies.verdicts.verdict_table import count_words, verdict_table, write_verdicts
 
     known = load_claims(claims or SHIPPED)
     if study is not None and study not in (studies := {claim.study for claim in known}):

@@ -17,8 +17,8 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from whyadam.studies.sweep_file import Sweep
-from whyadam.studies.trials import plan
+from whyadam.studies.sweeps.sweep_file import Sweep
+from whyadam.studies.sweeps.trials import plan
 from whyadam.training.run import run_experiment
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "demo.yaml"

@@ -10,14 +10,14 @@ from typing import Any
 from ..configs.load import identity
 from ..errors import UserError
 from ..training.devices import choose_device
-from .outcomes import Outcome
 from .pictures import PICTURES
 from .quantities import QUANTITIES, Results
 from .study_file import StudyFile, StudyScale
-from .summary import SummaryRow, write_summary
-from .sweep import run_sweeps
-from .sweep_file import Sweep
-from .trials import ONLY_ARM, plan
+from .sweeps.outcomes import Outcome
+from .sweeps.sweep import run_sweeps
+from .sweeps.sweep_file import Sweep
+from .sweeps.trials import ONLY_ARM, plan
+from .verdicts.summary import SummaryRow, write_summary
 
 CONFIG_PATHS: Any = {"sweeps": {"__all__": {"config"}}}
 """They say where whyadam is installed; what stands in the configs is part of each run's identity."""

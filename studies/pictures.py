@@ -18,7 +18,7 @@ from ..figures.runs import find_runs, group_by_setting
 from ..figures.sensitivity import draw_sensitivity
 from ..figures.tuning import compare
 from .quantities import Results
-from .summary import SummaryRow
+from .verdicts.summary import SummaryRow
 
 PREDICTORS = ("js0", "js0_absolute", "scale_free_js0", "norm_tail0", "coordinate_tail0", "gradient_heterogeneity")
 

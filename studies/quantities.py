@@ -17,8 +17,8 @@ from ..figures.noise_runs import NoiseRun, find_noise
 from ..hessian.pairs import distance_rows
 from ..hessian.spectrum import Spectrum
 from ..training.metrics import read_metrics
-from .choosing import Chosen
-from .sweep import SweepResult
+from .sweeps.choosing import Chosen
+from .sweeps.sweep import SweepResult
 
 Results = Mapping[str, SweepResult]
 """Finished sweeps by name."""

@@ -18,12 +18,12 @@ from ..figures.noise import draw_noise
 from ..figures.noise_runs import find_noise
 from ..figures.runs import Run, find_runs, group_by_setting
 from ..training.run_folder import RunFolder
-from .claims import load_claims
-from .collected import newest_summaries, read_summaries, study_folders
 from .report_page import Numbers, Picture, Section, write_page
-from .tables import Table
-from .verdict_table import count_words, verdict_table
-from .verdicts import judge_all
+from .verdicts.claims import load_claims
+from .verdicts.collected import newest_summaries, read_summaries, study_folders
+from .verdicts.judging import judge_all
+from .verdicts.tables import Table
+from .verdicts.verdict_table import count_words, verdict_table
 
 PROVENANCE = ("what", "value")
 

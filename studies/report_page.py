@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from .tables import Table
+from .verdicts.tables import Table
 
 MOST_ROWS = 200
 """Of a table on the page; the file it comes from has them all."""

@@ -16,8 +16,8 @@ from ..names import nearest
 from ..training.progress import watched
 from ..training.run_folder import RunFolder, describe_environment
 from .registry import STUDIES, study_files
-from .summaries import SUMMARIES, summary
-from .summary import write_summary
+from .verdicts.summaries import SUMMARIES, summary
+from .verdicts.summary import write_summary
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..names import nearest
 from ..settings import Settings
 from .pictures import PICTURES
 from .quantities import QUANTITIES, Gap
-from .sweep_file import Sweep, find_config
+from .sweeps.sweep_file import Sweep, find_config
 
 
 class Picture(Settings):

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 from whyadam.cli import app
 from whyadam.errors import UserError
-from whyadam.studies.summary import SummaryRow, write_summary
+from whyadam.studies.verdicts.summary import SummaryRow, write_summary
 
 MODULE = "parts_of_a_user"
 EXAMPLE = "example_of_the_docs"
@@ -186,9 +186,9 @@ def test_models_of_no_registry(
 def test_the_same_seed_gives_the_same_numbers(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader that shuffles by torch's own stream makes every diagnosis another one."""
     import torch
-    from whyadam.studies.diagnosis import diagnose
-    from whyadam.studies.diagnosis_own import subject_of_functions
-    from whyadam.studies.diagnosis_plan import make_plan
+    from whyadam.studies.diagnosis.measuring import diagnose
+    from whyadam.studies.diagnosis.own import subject_of_functions
+    from whyadam.studies.diagnosis.plan import make_plan
 
     monkeypatch.syspath_prepend(user)
     found = []

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from whyadam.configs.load import parse_experiment
-from whyadam.studies.choosing import choose
-from whyadam.studies.outcomes import Outcome
-from whyadam.studies.trials import Trial
+from whyadam.studies.sweeps.choosing import choose
+from whyadam.studies.sweeps.outcomes import Outcome
+from whyadam.studies.sweeps.trials import Trial
 
 
 @pytest.fixture

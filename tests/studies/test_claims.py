@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from whyadam.configs.errors import ConfigError
-from whyadam.studies.claims import Claim, load_claims
-from whyadam.studies.collected import read_summaries
 from whyadam.studies.registry import STUDIES, study_files
-from whyadam.studies.verdicts import judge
+from whyadam.studies.verdicts.claims import Claim, load_claims
+from whyadam.studies.verdicts.collected import read_summaries
+from whyadam.studies.verdicts.judging import judge
 
 COMMITTED = sorted((Path(__file__).parents[2] / "docs" / "summaries").glob("*.csv"))
 

@@ -16,8 +16,8 @@ from whyadam.figures.style import new_figure, save_figure
 from whyadam.studies.pieces import write_table
 from whyadam.studies.report import write_report
 from whyadam.studies.report_page import MOST_BYTES, MOST_ROWS, Numbers, Picture
-from whyadam.studies.summary import SummaryRow, write_summary
-from whyadam.studies.tables import Table
+from whyadam.studies.verdicts.summary import SummaryRow, write_summary
+from whyadam.studies.verdicts.tables import Table
 
 BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 NASTY = "<script>alert('1')</script> & \"q\" {{ 7 * 7 }} " + "a_very_long_word_without_any_end" * 8

@@ -14,8 +14,8 @@ from whyadam.studies.declared import DeclaredStudy
 from whyadam.studies.registry import STUDIES, study_files
 from whyadam.studies.run import find_study, known_studies
 from whyadam.studies.study_file import load_study
-from whyadam.studies.summary import read_summary
-from whyadam.studies.trials import plan
+from whyadam.studies.sweeps.trials import plan
+from whyadam.studies.verdicts.summary import read_summary
 
 
 @pytest.fixture

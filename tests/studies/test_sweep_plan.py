@@ -10,8 +10,8 @@ import pytest
 import yaml
 from whyadam.configs.errors import ConfigError
 from whyadam.configs.load import load_experiment, parse_override
-from whyadam.studies.sweep_file import Sweep, change_sweep, load_sweep, parse_grid
-from whyadam.studies.trials import plan
+from whyadam.studies.sweeps.sweep_file import Sweep, change_sweep, load_sweep, parse_grid
+from whyadam.studies.sweeps.trials import plan
 from whyadam.training.run_folder import RunFolder
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from whyadam.studies.sweep import SweepResult, known_trials, run_sweep, run_sweeps
-from whyadam.studies.sweep_file import Sweep, change_sweep, load_sweep
-from whyadam.studies.sweep_table import sweep_table
-from whyadam.studies.trials import plan
-from whyadam.studies.worker import LOG
+from whyadam.studies.sweeps.sweep import SweepResult, known_trials, run_sweep, run_sweeps
+from whyadam.studies.sweeps.sweep_file import Sweep, change_sweep, load_sweep
+from whyadam.studies.sweeps.sweep_table import sweep_table
+from whyadam.studies.sweeps.trials import plan
+from whyadam.studies.sweeps.worker import LOG
 from whyadam.training.checkpoints import Checkpoints, load_checkpoint
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
@@ -144,7 +144,7 @@ def test_a_second_call_starts_nothing(swept: Swept, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr("whyadam.studies.workers._Worker", refuse)
+    monkeypatch.setattr("whyadam.studies.sweeps.workers._Worker", refuse)
     again = run_sweep(swept.only("sgd"), swept.out, jobs=2)
     assert [outcome.folder for outcome in again.outcomes] == [
         outcome.folder for outcome in swept.result.outcomes if outcome.trial.arm == "sgd"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from scipy import stats
-from whyadam.studies.claims import Claim, load_claims
-from whyadam.studies.summary import SummaryRow
-from whyadam.studies.verdicts import judge, judge_all
+from whyadam.studies.verdicts.claims import Claim, load_claims
+from whyadam.studies.verdicts.judging import judge, judge_all
+from whyadam.studies.verdicts.summary import SummaryRow
 
 CLAIMS = load_claims()
 NAMES = [claim.name for claim in CLAIMS]

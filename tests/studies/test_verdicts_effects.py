@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from whyadam.studies.effects import (
+from whyadam.studies.verdicts.effects import (
     Effect,
     difference_of_independent,
     mean_over_seeds,

@@ -1,0 +1,123 @@
+"""Sweeps: many runs of one config, side by side, in one or two stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ...training.run_folder import RunFolder
+from .choosing import Chosen, choose
+from .outcomes import Outcome, write_runs
+from .sweep_file import Sweep
+from .sweep_progress import SweepProgress
+from .trials import Trial, arms_of, plan
+from .workers import Workers
+
+
+class SweepInterruptedError(KeyboardInterrupt):
+    """A signal has ended a sweep; its runs have written their last checkpoints.
+
+    Attributes:
+        exit_code: what a shell should be told: 130 or 143.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("the sweep was interrupted; the same line goes on with it")
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """All runs of a sweep.
+
+    Attributes:
+        tuning: the outcomes of the grid.
+        chosen: the best point of each arm whose runs of the grid have all ended as done or diverged.
+        final: the outcomes at the chosen points, on the sweep's seeds; without tuning seeds a part of ``tuning``.
+    """
+
+    tuning: list[Outcome]
+    chosen: dict[str, Chosen]
+    final: list[Outcome]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """One outcome a run."""
+        return list({outcome.folder: outcome for outcome in (*self.tuning, *self.final)}.values())
+
+
+def run_sweep(sweep: Sweep, out: Path, jobs: int = 1) -> SweepResult:
+    """Do what is missing of one sweep; see ``run_sweeps``."""
+    (result,) = run_sweeps([sweep], out, jobs)
+    return result
+
+
+def run_sweeps(sweeps: Sequence[Sweep], out: Path, jobs: int = 1) -> list[SweepResult]:
+    """Do what is missing of some sweeps, all together, and write ``runs.csv``.
+
+    A run that fails, or whose process dies, is told of and leaves the others alone; it is tried again the next time.
+
+    Args:
+        sweeps: what to run; a run that is part of several is computed once.
+        out: folder for run folders.
+        jobs: how many runs at a time, each in a process of its own, on one thread.
+
+    Raises:
+        ConfigError: a run would have a wrong config; nothing has been started.
+        SweepInterruptedError: a signal came before the end.
+    """
+    plans = [plan(sweep) for sweep in sweeps]
+    with Workers(jobs) as workers:
+        tuning = _run_together(plans, out, workers)
+        chosen = [choose(outcomes) for outcomes in tuning]
+        finals = [_plan_final(sweep, choices) for sweep, choices in zip(sweeps, chosen, strict=True)]
+        final = _run_together(finals, out, workers)
+    results = [SweepResult(*parts) for parts in zip(tuning, chosen, final, strict=True)]
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    write_runs(outcomes, out)
+    if any(outcome.state == "interrupted" for outcome in outcomes):
+        raise SweepInterruptedError(workers.interruption.exit_code)
+    return results
+
+
+def known_trials(sweep: Sweep, out: Path) -> tuple[list[Trial], bool]:
+    """The runs of a sweep that are known before it is run, each once, and whether these are all.
+
+    With tuning seeds, those of an arm's second stage are known when its runs of the first have ended below ``out``.
+
+    Raises:
+        ConfigError: a run would have a wrong config.
+    """
+    first = plan(sweep)
+    chosen = choose(Outcome.of(trial, trial.folder(out)) for trial in first)
+    final = _plan_final(sweep, chosen) if sweep.tuning_seeds is not None else []
+    trials = {trial.folder(out): trial for trial in [*first, *final]}
+    return list(trials.values()), sweep.tuning_seeds is None or chosen.keys() == arms_of(sweep).keys()
+
+
+def _plan_final(sweep: Sweep, chosen: Mapping[str, Chosen]) -> list[Trial]:
+    return plan(sweep, {arm: best.point for arm, best in chosen.items()})
+
+
+def _run_together(plans: Sequence[Sequence[Trial]], out: Path, workers: Workers) -> list[list[Outcome]]:
+    outcomes = iter(run_trials([trial for trials in plans for trial in trials], out, workers))
+    return [list(islice(outcomes, len(trials))) for trials in plans]
+
+
+def run_trials(trials: Sequence[Trial], out: Path, workers: Workers) -> list[Outcome]:
+    """Do what is missing of some runs, and tell how all of them ended, in their order."""
+    folders = [trial.folder(out) for trial in trials]
+    missing = {folder: trial for folder, trial in zip(folders, trials, strict=True) if not folder.is_finished()}
+    failures: dict[RunFolder, str | None] = {}
+    if missing:
+        with SweepProgress(len(missing), out) as progress:
+            for ended in workers.run(list(missing.values()), out):
+                if ended is None:
+                    progress.show(workers.running)
+                    continue
+                folder = ended.trial.folder(out)
+                failures[folder] = ended.failure
+                progress.record(Outcome.of(ended.trial, folder, ended.failure))
+    return [Outcome.of(trial, folder, failures.get(folder)) for folder, trial in zip(folders, trials, strict=True)]

@@ -1,0 +1,80 @@
+"""What happens in a process of a sweep."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ...configs.load import parse_experiment
+from ...errors import UserError
+from ...training.run_folder import RunFolder
+
+LOG = "output.log"
+"""File in a run folder: what the run printed, progress and traceback included."""
+
+
+def serve(connection: Connection) -> None:
+    """Do one run after another until the other end is closed.
+
+    Args:
+        connection: in come the values of an experiment with the folder for run folders; out go None, or the line that
+            says why the run failed.
+    """
+    # Only a run in training answers a signal; the parent repeats its own until that has happened.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+    import torch
+    from tqdm import tqdm
+
+    torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is shared between processes, and stays behind if this one is killed
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            connection.send(_attempt(*connection.recv()))
+
+
+def _attempt(values: dict[str, Any], out: Path) -> str | None:
+    from ...training.run import run_experiment
+
+    try:
+        experiment = parse_experiment(values, source="sweep")
+        _print_to(RunFolder.of(experiment, out).path / LOG)
+        run_experiment(experiment, out)
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        traceback.print_exc()
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    finally:
+        sys.stdout.flush()
+    return None
+
+
+def _print_to(path: Path) -> None:
+    """From here on, whatever this process prints goes to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+def _stop_with_parent() -> None:
+    """Once the parent is gone, ask the run at work for a last checkpoint; the process ends after it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)

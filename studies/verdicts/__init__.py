@@ -1,0 +1,1 @@
+"""What studies have measured as numbers, and what these say of a claim."""
