@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import OPTIMIZER_COLORS, new_figure, save_figure
+from .style import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,26 +38,30 @@ def draw_predictors(gap: BySubject, predictors: Mapping[str, BySubject], out: Pa
         axes.set_axis_off()
     for axes, (name, values) in zip(panels, predictors.items(), strict=False):
         _draw_panel(axes, name, values, gap)
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
     return save_figure(figure, out)
 
 
 def _draw_panel(axes: Axes, name: str, values: BySubject, gap: BySubject) -> None:
     from scipy.stats import spearmanr
 
-    networks = [
-        network for network in gap if network in values and np.isfinite([*gap[network], *values[network]]).all()
-    ]
+    both = [network for network in gap if network in values]
+    networks = [network for network in both if np.isfinite([*gap[network], *values[network]]).all()]
     for network in networks:
+        color = f"C{list(gap).index(network) % 10}"
         x, y = mean(values[network]), mean(gap[network])
-        axes.plot([x, x], [min(gap[network]), max(gap[network])], color=OPTIMIZER_COLORS["adam"], alpha=0.5)
-        axes.plot([min(values[network]), max(values[network])], [y, y], color=OPTIMIZER_COLORS["adam"], alpha=0.5)
-        axes.plot(x, y, "o", color=OPTIMIZER_COLORS["adam"])
-        axes.annotate(network, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        axes.plot([x, x], [min(gap[network]), max(gap[network])], color=color, alpha=0.5)
+        axes.plot([min(values[network]), max(values[network])], [y, y], color=color, alpha=0.5)
+        axes.plot(x, y, "o", color=color, label=network)
     axes.axhline(0, color="grey", linewidth=0.8)
     title = f"{len(networks)} networks"
     if len(networks) > 2:
         means = [[mean(side[network]) for network in networks] for side in (values, gap)]
         title += f", rank correlation {spearmanr(*means).statistic:.2f}"
     axes.set(xlabel=name, ylabel="SGD less Adam, over start less Adam", title=title)
-    axes.margins(x=0.25)
+    # Most gaps are small, some are not.
+    axes.set_yscale("symlog", linthresh=0.1)
     axes.grid(alpha=0.3)
