@@ -37,11 +37,12 @@ def train(
     from ..training.run import run_experiment
 
     result = run_experiment(experiment, out)
-    status = result.folder.read_status()
-    already = "was already " if result.was_finished else ""
-    loss = status.get("last_eval_loss")
-    evaluation = "" if loss is None else f", evaluation loss {loss:.4f}"
-    typer.echo(f"{result.folder.path}: {already}{result.state} at step {status['step']}{evaluation}")
+    if result.is_first_rank:
+        status = result.folder.read_status()
+        already = "was already " if result.was_finished else ""
+        loss = status.get("last_eval_loss")
+        evaluation = "" if loss is None else f", evaluation loss {loss:.4f}"
+        typer.echo(f"{result.folder.path}: {already}{result.state} at step {status['step']}{evaluation}")
     if result.state == "diverged" and fail_on_divergence:
         raise typer.Exit(DIVERGED_EXIT_CODE)
     raise typer.Exit(result.exit_code)

@@ -61,7 +61,13 @@ class BatchOrder:
 
 
 def training_batches(
-    examples: Examples, order: BatchOrder, stop_step: int, *, micro_batch_size: int | None = None, workers: int = 0
+    examples: Examples,
+    order: BatchOrder,
+    stop_step: int,
+    *,
+    micro_batch_size: int | None = None,
+    workers: int = 0,
+    share: slice = slice(None),
 ) -> Iterator[list[Batch]]:
     """The micro-batches of each step, from ``order.start_step`` up to and without ``stop_step``.
 
@@ -71,12 +77,14 @@ def training_batches(
         stop_step: where to end.
         micro_batch_size: most examples in one micro-batch; the whole batch by default.
         workers: processes that fetch ahead; their number changes nothing that is fetched.
+        share: which of a step's examples to fetch; all by default.
     """
     size = micro_batch_size or order.batch_size
     steps = range(order.start_step, stop_step)
-    fetched = _fetch(examples, (part for step in steps for part in _cut(order.keys(step), size)), workers)
+    fetched = _fetch(examples, (part for step in steps for part in _cut(order.keys(step)[share], size)), workers)
+    micro_batches = math.ceil(len(range(order.batch_size)[share]) / size)
     for _ in steps:
-        yield list(islice(fetched, math.ceil(order.batch_size / size)))
+        yield list(islice(fetched, micro_batches))
 
 
 def evaluation_batches(

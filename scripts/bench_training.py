@@ -31,6 +31,7 @@ from whyadam.training.devices import choose_device, to_device
 from whyadam.training.interruption import Interruption
 from whyadam.training.loop import train
 from whyadam.training.metrics import MetricsFile
+from whyadam.training.observer import Observer
 from whyadam.training.progress import Progress
 from whyadam.training.recorder import Recorder
 from whyadam.training.run_folder import RunFolder
@@ -103,7 +104,13 @@ class Loops:
                 recorder = TimedRecorder(folder, metrics, progress, len(self.problem.train))
                 recorder.clock = self.clock
                 start = self.clock.seconds()
-                train(experiment, self.problem, state, checkpoints, recorder, [], interruption)
+                train(
+                    experiment,
+                    self.problem,
+                    state,
+                    Observer(experiment, self.problem, checkpoints, recorder, []),
+                    interruption,
+                )
                 return self.clock.seconds() - start - recorder.spent_measuring
 
     def trainer(self) -> float:

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from torch.optim import Optimizer
 
 from ..configs.schema import Experiment
-from ..errors import UserError
+from ..errors import DivergedError, UserError
 from ..hessian.measure import measure_hessian
 from ..hessian.record import HessianRecord
 from ..hessian.settings import HessianSettings, Moment
@@ -18,7 +18,6 @@ from ..tasks.problem import Problem, build_problem
 from ..tasks.settings import Batch
 from .devices import to_device
 from .progress import watched
-from .recorder import DivergedError
 from .revisiting import Visit, revisit
 from .run_folder import RunFolder
 from .schedule import number_of_steps

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noticed between two steps; a second one ends the process at once."""
+"""Ctrl-C and SIGTERM, noticed between two steps; a second one ends a process at once that trains alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import Any, Self
 class Interruption:
     """While entered, remembers the first SIGINT or SIGTERM instead of dying of it.
 
+    Args:
+        is_patient: whether the process lives on when more of them come. Both torchrun and what has started it send one
+            to each process, and torchrun kills those that take too long.
+
     Attributes:
         signal: the signal's number once one has come, None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_patient: bool = False) -> None:
+        self._is_patient = is_patient
         self.signal: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -26,7 +31,8 @@ class Interruption:
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         self.signal = number
-        self._restore()
+        if not self._is_patient:
+            self._restore()
 
     def _restore(self) -> None:
         while self._previous:

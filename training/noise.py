@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from ..configs.schema import Experiment
-from ..errors import UserError
+from ..errors import DivergedError, UserError
 from ..noise.measure import NoiseMeasurement, measure_noise
 from ..noise.record import NoiseRecord
 from ..noise.settings import NoiseSettings
@@ -15,7 +15,6 @@ from ..tasks.problem import Problem
 from ..tasks.settings import Batch
 from .devices import autocast, to_device
 from .progress import watched
-from .recorder import DivergedError
 from .revisiting import revisit
 from .run_folder import RunFolder
 

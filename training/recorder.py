@@ -10,16 +10,13 @@ from dataclasses import asdict
 
 import torch
 
+from ..errors import DivergedError
 from ..tasks.settings import Scores
 from .metrics import MetricsFile, MetricsRow
 from .progress import Progress
 from .run_folder import RunFolder
 from .state import TrainingState
 from .step import StepResult
-
-
-class DivergedError(ArithmeticError):
-    """A loss or a gradient is no finite number any more."""
 
 
 class Recorder:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,22 @@ from typing import Any
 import torch
 
 from ..configs.schema import Experiment
-from ..errors import UserError
+from ..errors import DivergedError, UserError
 from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
-from ..tasks.problem import build_problem
+from ..tasks.problem import Problem, build_problem
 from .checkpoints import Checkpoints
-from .devices import choose_device, forget_peak_memory, peak_memory_mib
+from .devices import forget_peak_memory, peak_memory_mib
+from .distributed import Ranks, joined_ranks
 from .hessian import HessianMeter
 from .interruption import Interruption
-from .loop import Meter, train
+from .loop import train
 from .metrics import MetricsFile, rows_until
 from .noise import NoiseMeter
+from .observer import Meter, Observer
 from .progress import Progress
-from .recorder import DivergedError, Recorder
+from .recorder import Recorder
 from .run_folder import RunFolder, describe_environment
 from .schedule import number_of_steps
 from .state import TrainingState
@@ -39,72 +42,112 @@ class RunResult:
         folder: where its files lie.
         was_finished: whether there was nothing left to do.
         exit_code: what a shell should be told: 0, or 130 or 143 after a signal.
+        is_first_rank: whether it is for this process to say so, if several have trained together.
     """
 
     state: str
     folder: RunFolder
     was_finished: bool = False
     exit_code: int = 0
+    is_first_rank: bool = True
 
 
 def run_experiment(experiment: Experiment, out: Path) -> RunResult:
     """Train an experiment in its run folder, or go on with it, or leave it alone if it is finished.
 
+    Under torchrun all its processes train together, and the first one has the folder.
+
     Raises:
         RunBusyError: another living process works in the folder.
         ValueError: the data or a device is not there, or the parts do not fit; one line.
+        ConnectionError: another of the processes is gone.
     """
     folder = RunFolder.of(experiment, out)
-    with folder.lock():
-        if folder.is_finished():
-            return RunResult(folder.read_status()["state"], folder, was_finished=True)
+    with joined_ranks() as ranks, ExitStack() as lock:
+        with ranks.failing_together():
+            if ranks.is_first:
+                lock.enter_context(folder.lock())
+        (is_finished,) = ranks.gather(folder.is_finished())
+        if is_finished[0]:
+            state = folder.read_status()["state"]
+            return RunResult(state, folder, was_finished=True, is_first_rank=ranks.is_first)
         try:
-            return _run(experiment, folder)
+            return _run(experiment, folder, ranks)
         except BaseException as error:
             ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             # A full disk takes no status either; what went wrong first is what the user must hear of.
             with suppress(OSError):
-                folder.write_status(state=ending, error=reason)
+                if ranks.is_first:
+                    folder.write_status(state=ending, error=reason)
             raise
 
 
-def _run(experiment: Experiment, folder: RunFolder) -> RunResult:
-    settings = experiment.training
-    device = choose_device(settings.device)
-    forget_peak_memory(device)
-    folder.write_config(experiment)
-    folder.write_status(state="running", device=str(device), error=None, **describe_environment())
-    problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed)
-    problem.model.to(device).train()
-    optimizer = build_optimizer(experiment.optimizer, problem.model.named_parameters())
-    state = TrainingState(problem.model, optimizer)
-    checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
-    resumed = _restore(state, checkpoints, folder.metrics, device)
+def _run(experiment: Experiment, folder: RunFolder, ranks: Ranks) -> RunResult:
+    with ranks.failing_together():
+        device = ranks.device(experiment.training.device)
+        forget_peak_memory(device)
+        if ranks.is_first:
+            folder.write_config(experiment)
+            status = {"device": str(device), "processes": ranks.size, "error": None}
+            folder.write_status(state="running", **status, **describe_environment())
+        problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed)
+        problem.model.to(device).train()
+        optimizer = build_optimizer(experiment.optimizer, problem.model.named_parameters())
+        state = TrainingState(problem.model, optimizer)
+        checkpoints = Checkpoints(folder.checkpoints, experiment.training.keep_checkpoints)
+        resumed = _restore(state, checkpoints, folder.metrics, device, ranks)
+    _check_same_start(state, ranks)
+    observing = _observer(experiment, problem, folder, state, resumed) if ranks.is_first else nullcontext()
+    with observing as observer, Interruption(is_patient=not ranks.is_alone) as interruption:
+        error = None
+        try:
+            ending = train(experiment, problem, state, observer, interruption, ranks)
+        except DivergedError as divergence:
+            ending, error = "diverged", str(divergence)
+        # The others stay until the first one has written: torchrun ends all when one is gone.
+        with ranks.failing_together():
+            if observer is not None:
+                observer.recorder.write_status(state, ending, error=error)
+                folder.write_status(peak_memory_mib=peak_memory_mib(device))
+    exit_code = interruption.exit_code if ending == "interrupted" else 0
+    return RunResult(ending, folder, exit_code=exit_code, is_first_rank=ranks.is_first)
+
+
+@contextmanager
+def _observer(
+    experiment: Experiment, problem: Problem, folder: RunFolder, state: TrainingState, resumed: bool
+) -> Iterator[Observer]:
+    """What writes into the run folder from here on; what had been written after the state is removed."""
+    checkpoints = Checkpoints(folder.checkpoints, experiment.training.keep_checkpoints)
     checkpoints.drop_old()
     noise_record = NoiseRecord(folder.path)
     noise_record.cut(state.step)
     meters: list[Meter] = [
         NoiseMeter(experiment, problem, noise_record),
-        HessianMeter(experiment, problem, HessianRecord(folder.path), optimizer),
+        HessianMeter(experiment, problem, HessianRecord(folder.path), state.optimizer),
     ]
+    steps = number_of_steps(experiment.training, len(problem.train))
     with (
         MetricsFile(folder.metrics, keep_until=state.step if resumed else None) as metrics,
-        Progress(folder.path.name, number_of_steps(settings, len(problem.train)), start=state.step) as progress,
-        Interruption() as interruption,
+        Progress(folder.path.name, steps, start=state.step) as progress,
     ):
         recorder = Recorder(folder, metrics, progress, epoch_length=len(problem.train))
-        try:
-            ending = train(experiment, problem, state, checkpoints, recorder, meters, interruption)
-            recorder.write_status(state, ending)
-        except DivergedError as divergence:
-            ending = "diverged"
-            recorder.write_status(state, ending, error=str(divergence))
-    folder.write_status(peak_memory_mib=peak_memory_mib(device))
-    return RunResult(ending, folder, exit_code=interruption.exit_code if ending == "interrupted" else 0)
+        yield Observer(experiment, problem, checkpoints, recorder, meters)
 
 
-def _restore(state: TrainingState, checkpoints: Checkpoints, metrics: Path, device: torch.device) -> bool:
+def _check_same_start(state: TrainingState, ranks: Ranks) -> None:
+    """All ranks have read the checkpoint before the first one changes the folder.
+
+    Raises:
+        UserError: they have read different ones.
+    """
+    (steps,) = ranks.gather(state.step)
+    if len(set(steps)) > 1:
+        raise UserError(f"--out: not every process sees the same run folder; they start from steps {steps}")
+
+
+def _restore(state: TrainingState, checkpoints: Checkpoints, metrics: Path, device: torch.device, ranks: Ranks) -> bool:
     """Go back to the last checkpoint that is whole and whose rows of metrics.csv are there; whether there is one."""
 
     def has_its_rows(checkpoint: dict[str, Any]) -> None:
@@ -114,7 +157,7 @@ def _restore(state: TrainingState, checkpoints: Checkpoints, metrics: Path, devi
 
     checkpoint, complaints = checkpoints.load_last(device, has_its_rows)
     before = "the one before" if checkpoint else "the beginning"
-    for complaint in complaints:
+    for complaint in complaints if ranks.is_first else []:
         print(f"{complaint}; going on from {before}", file=sys.stderr)
     if checkpoint is None:
         return False

@@ -35,3 +35,8 @@ def number_of_steps(training: Training, examples: int) -> int:
         return training.steps
     steps_per_epoch = 1 if training.batch_size == "full" else examples // training.batch_size
     return steps_per_epoch * (training.epochs or 0)
+
+
+def is_due(step: int, every: int, steps: int) -> bool:
+    """Whether something is due after ``step`` of ``steps`` steps that comes at regular intervals and at the end."""
+    return step % every == 0 or step == steps

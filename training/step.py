@@ -14,6 +14,7 @@ from ..tasks.problem import Problem
 from ..tasks.settings import Batch
 from .activations import activation_checkpointing
 from .devices import autocast, to_device
+from .distributed import ALONE, Ranks
 from .injected_noise import inject_noise
 
 
@@ -37,14 +38,18 @@ class StepResult:
     clip_fraction: Tensor | float | None = None
 
 
-def accumulate_gradient(problem: Problem, micro_batches: Sequence[Batch], precision: str) -> Tensor:
+def accumulate_gradient(
+    problem: Problem, micro_batches: Sequence[Batch], precision: str, ranks: Ranks = ALONE
+) -> Tensor:
     """Add the gradient of the mean loss over all micro-batches to ``.grad``, and give that loss.
 
     Every micro-batch is weighted by its number of loss terms (labels, tokens), not by its size, so that any split of
-    a batch gives the same gradient.
+    a batch gives the same gradient. Of several ranks each gives what its own micro-batches add to the mean over all.
     """
     device = next(problem.model.parameters()).device
-    terms = torch.stack([problem.task.count(batch) for batch in micro_batches]).sum().to(device)
+    terms = torch.stack([problem.task.count(batch) for batch in micro_batches]).sum()
+    ranks.sum([terms])
+    terms = terms.to(device)
     total = torch.zeros((), device=device)
     for batch in micro_batches:
         with autocast(device, precision):
@@ -63,19 +68,22 @@ def take_step(
     *,
     measure: bool = False,
     noise_seed: int = 0,
+    ranks: Ranks = ALONE,
 ) -> StepResult:
     """Take one step; with ``measure`` also say how far it went and how much of it was clipped.
 
-    ``noise_seed`` is that of the noise which the settings may add to the gradient.
+    ``noise_seed`` is that of the noise which the settings may add to the gradient. Ranks that train together take the
+    same step, each from its own share of the batch.
 
     A step whose loss or gradient is not finite is not taken on a CPU. On a GPU, where looking at each step would make
     the device wait, it is taken and found out by whoever reads ``is_finite``.
     """
     optimizer.zero_grad(set_to_none=True)
     with activation_checkpointing(problem.model) if settings.activation_checkpointing else nullcontext():
-        loss = accumulate_gradient(problem, micro_batches, settings.precision)
+        loss = accumulate_gradient(problem, micro_batches, settings.precision, ranks)
     parameters = [parameter for parameter in problem.model.parameters() if parameter.grad is not None]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    ranks.sum([loss, *gradients])
     if settings.inject_noise is not None:
         inject_noise(gradients, settings.inject_noise, noise_seed)
     grad_norm = nn.utils.get_total_norm(gradients)

@@ -85,6 +85,18 @@ def test_micro_batches_are_the_batch_cut_up(micro_batch_size: int | None) -> Non
         assert all(len(part["keys"]) == (micro_batch_size or 10) for part in parts[:-1])
 
 
+def test_shares_of_unequal_size_are_the_batch_dealt_out() -> None:
+    """Catches examples that two processes take, or none: of ten, three of them take four, three and three."""
+    shares = []
+    for rank in range(3):
+        order = BatchOrder(30, 10, seed=0, start_step=2)
+        steps = training_batches(Keys(30), order, 5, micro_batch_size=2, share=slice(rank, None, 3))
+        shares.append([[tuple(key) for part in parts for key in part["keys"].tolist()] for parts in steps])
+    for expected, parts in zip(taken(30, 10, seed=0, start=2, stop=5), zip(*shares, strict=True), strict=True):
+        assert [len(part) for part in parts] == [4, 3, 3]
+        assert sorted(key for part in parts for key in part) == sorted(map(tuple, expected))
+
+
 @pytest.mark.parametrize(("length", "batch_size"), [(5, 6), (0, 1), (0, "full")])
 def test_a_set_smaller_than_a_batch_is_one_line(length: int, batch_size: int | Literal["full"]) -> None:
     with pytest.raises(UserError, match=rf"^training.batch_size: {batch_size} .* {length} "):
