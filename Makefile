@@ -54,6 +54,7 @@ docs: env
 bench: env
 	$(THREADS) $(BIN)/python scripts/bench_optimizers.py
 	$(THREADS) $(BIN)/python scripts/bench_training.py
+	$(THREADS) $(BIN)/python scripts/bench_sweep.py
 	$(THREADS) $(BIN)/python scripts/bench_noise.py
 	$(THREADS) $(BIN)/python scripts/bench_hessian_libraries.py
 	$(THREADS) $(BIN)/python scripts/bench_hessian.py
