@@ -28,8 +28,8 @@ _COMPILERS = ("c++", "g++", "clang++")
 
 # No flag may change a result: these only free the compiler of errno and of floating-point traps.
 _FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
-_AVX2 = ["-mavx2", "-mfma"]
-_AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vector-width=256"]
+_AVX2 = ["-mavx2", "-mfma", "-mtune=native"]
+_AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vector-width=512"]
 
 
 @dataclass(frozen=True)
