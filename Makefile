@@ -51,13 +51,9 @@ docs: env
 	$(BIN)/python -W ignore -c "from setuptools import setup; setup()" --quiet build_py --build-lib build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# On a machine that is otherwise idle, three quarters of an hour; writes docs/benchmarks.md.
 bench: env
-	$(THREADS) $(BIN)/python scripts/bench_optimizers.py
-	$(THREADS) $(BIN)/python scripts/bench_training.py
-	$(THREADS) $(BIN)/python scripts/bench_sweep.py
-	$(THREADS) $(BIN)/python scripts/bench_noise.py
-	$(THREADS) $(BIN)/python scripts/bench_hessian_libraries.py
-	$(THREADS) $(BIN)/python scripts/bench_hessian.py
+	$(THREADS) $(BIN)/python scripts/bench.py
 
 # Needs uv (https://docs.astral.sh/uv). Hashes, all platforms, no address of a package index.
 lock:

@@ -10,6 +10,7 @@ so that other work on the machine matters little. It takes about a quarter of an
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benching import Ratio, record
 from torch import Tensor
 from whyadam.data import DATA
 from whyadam.hessian import (
@@ -51,7 +53,7 @@ TURNS = 3
 
 
 @dataclass
-class Clock:
+class Spent:
     """Processor time by what it was spent on."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -146,7 +148,7 @@ def loop_smoothing(spectrum: Spectrum) -> list[float]:
 
 
 def measure_in_turns(
-    problem: Problem, batches: list[Any], blocks: list[Block], clock: Clock
+    problem: Problem, batches: list[Any], blocks: list[Block], clock: Spent
 ) -> tuple[dict[str, Spectrum], dict[str, Spectrum]]:
     """The published scheme probe by probe, and after each probe a tenth of our blocks; the times go to the clock."""
     measurement = measure_blocks(problem.model, problem.loss, batches, blocks, OURS, at_once=TOGETHER)
@@ -175,7 +177,7 @@ def all_eigenvalues(problem: Problem, batches: list[Any], blocks: list[Block]) -
     return spectra
 
 
-def time_single_savings(problem: Problem, batches: list[Any], blocks: list[Block], clock: Clock) -> None:
+def time_single_savings(problem: Problem, batches: list[Any], blocks: list[Block], clock: Spent) -> None:
     """One step of every block as published, and with one saving after another."""
     leaves = dict(problem.model.eval().named_parameters())
     vectors = [torch.ones(block.of(leaves).shape) for block in blocks]
@@ -194,20 +196,22 @@ def time_single_savings(problem: Problem, batches: list[Any], blocks: list[Block
         clock.time("together", lambda: [operator.matmat(torch.ones(TOGETHER, operator.size)) for operator in operators])
 
 
-def report(spectra: dict[str, dict[str, Spectrum]], clock: Clock) -> None:
-    """Print the tables."""
+def report(spectra: dict[str, dict[str, Spectrum]], clock: Spent) -> int:
+    """Print the tables and record the ratios; an exit code."""
     seconds = clock.seconds
     smoothing = len(spectra["ours"]) * seconds["loop smoothing of one block"]
     published, ours = seconds["published"] + smoothing, seconds["ours"] + seconds["our smoothing"]
     print("\nErrors are the mean and the worst over blocks, smoothed with √1e-5 and with 1 % of the range.\n")
     print("| scheme | seconds | products a block | error, √1e-5 | error, 1 % |")
     print("|---|---|---|---|---|")
+    mean_errors: dict[str, list[float]] = {}
     for scheme, total in (("published", published), ("ours", ours)):
         sizes = [s.nodes.numel() if scheme == "published" else s.nodes.shape[1] for s in spectra[scheme].values()]
         errors = [
             [js_distance(s, spectra["exact"][name], sigma=sigma) for name, s in spectra[scheme].items()]
             for sigma in (PUBLISHED, RELATIVE)
         ]
+        mean_errors[scheme] = [mean(row) for row in errors]
         columns = " | ".join(f"{mean(row):.3f}, {max(row):.3f}" for row in errors)
         print(f"| {scheme} | {total:.1f} | {mean(sizes):.0f} | {columns} |")
     # The clock has TURNS steps of what was timed singly; the published scheme takes this many times as many.
@@ -226,22 +230,31 @@ def report(spectra: dict[str, dict[str, Spectrum]], clock: Clock) -> None:
     for stage, total in stages.items():
         print(f"| {stage} | {total:.1f} | {before / total:.2f} |")
         before = total
+    how = f"{len(spectra['ours'])} blocks, in turns, processor time, 1 thread(s)"
+    print()
+    return record(
+        Ratio("block spectra: published scheme / ours", published / ours, "≥ 5.0", how),
+        *(
+            Ratio(f"their mean error, {sigma}: ours / published", our / their, "≤ 1.0", "against all eigenvalues")
+            for sigma, our, their in zip(("√1e-5", "1 %"), mean_errors["ours"], mean_errors["published"], strict=True)
+        ),
+    )
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; an exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=32, help="n_embd of the GPT; all eigenvalues take long beyond 48")
     parser.add_argument("--train-steps", type=int, default=0, help="steps of Adam before the measurement")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     problem, batches, blocks = tiny_gpt(arguments.width, arguments.train_steps)
-    clock = Clock()
+    clock = Spent()
     time_single_savings(problem, batches, blocks, clock)
     published, ours = measure_in_turns(problem, batches, blocks, clock)
     spectra = {"published": published, "ours": ours, "exact": all_eigenvalues(problem, batches, blocks)}
-    report(spectra, clock)
+    return report(spectra, clock)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

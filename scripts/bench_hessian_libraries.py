@@ -3,24 +3,26 @@
     OMP_NUM_THREADS=1 python scripts/bench_hessian_libraries.py
 
 The model and the batches are those of bench_hessian.py; every library takes the same number of Lanczos steps
-from as many probes. They take turns, and times are seconds of processor time of one thread, the least of three turns.
+from as many probes. They take turns, and times are seconds of processor time of one thread.
 """
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import curvlinops
 import hessian_eigenthings
 import torch
 from bench_hessian import tiny_gpt
+from benching import Clock, Ratio, medians, record
 from torch import Tensor, nn
 from whyadam.hessian import HessianOperator, slq
 from whyadam.tasks import Problem
 
-STEPS, PROBES, TURNS = 30, 2, 3
+STEPS, PROBES, ROUNDS = 30, 2, 5
 
 
 class Logits(nn.Module):
@@ -62,8 +64,8 @@ def curvature_operators(problem: Problem, batches: list[Any]) -> None:
     curvlinops.lanczos_approximate_spectrum(operator, STEPS, num_repeats=PROBES, boundaries=(-5.0, 5.0))
 
 
-def main() -> None:
-    """Measure in turns and print."""
+def main() -> int:
+    """Measure in turns and print; an exit code."""
     torch.set_num_threads(1)
     problem, batches, _ = tiny_gpt(n_embd=32, train_steps=0)
     problem.model.eval()
@@ -72,16 +74,20 @@ def main() -> None:
         "hessian-eigenthings": eigenthings,
         "curvlinops": curvature_operators,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in libraries}
-    for _ in range(TURNS):
-        for name, spectrum in libraries.items():
-            start = time.process_time()
-            spectrum(problem, batches)
-            seconds[name].append(time.process_time() - start)
-    print(f"\n| full Hessian, {STEPS} steps x {PROBES} probes | seconds |\n|---|---|")
-    for name, turns in seconds.items():
-        print(f"| {name} | {min(turns):.2f} |")
+    clock = Clock(torch.device("cpu"))
+    work = {name: partial(spectrum, problem, batches) for name, spectrum in libraries.items()}
+    seconds = medians(work, ROUNDS, clock)
+    for name, taken in seconds.items():
+        print(f"{name}: {taken:.2f} s for {STEPS} steps x {PROBES} probes")
+    how = f"median of {ROUNDS} rounds, {clock.name}, 1 thread(s)"
+    return record(
+        *(
+            Ratio(f"spectrum of the full Hessian: {name} / ours", seconds[name] / seconds["whyadam"], "≥ 1.0", how)
+            for name in libraries
+            if name != "whyadam"
+        )
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
 import torch
+from benching import Clock, Ratio, medians, record
 from torch import Tensor, nn
 from whyadam.configs.load import load_experiment
 from whyadam.noise.drawing import NoiseDraw
@@ -27,9 +26,6 @@ from whyadam.tasks import Batch, build_problem
 from whyadam.training.devices import choose_device, to_device
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "bert_nano_kjv.yaml"
-MOST_TIME = 1.25
-MOST_GROWTH = 1.05
-LEAST_SPEEDUP = 3.0
 
 
 class Bench:
@@ -57,17 +53,6 @@ class Bench:
         reduction = Reduction(trained_parameters(self.model), NoiseSettings().coordinates, seed=0)
         reduction.reduce(batch_noise(self.model, self.loss, self.draw.mini_batches(count), self.reference))
 
-    def seconds(self, work: Callable[[], object]) -> float:
-        """The shortest of three runs, after one to warm up."""
-        durations = []
-        for _ in range(4):
-            start = time.perf_counter()
-            work()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            durations.append(time.perf_counter() - start)
-        return min(durations[1:])
-
     def peak_mebibytes(self, count: int) -> float:
         """Peak memory of ``count`` noise samples: of the GPU, or of a process that does nothing else."""
         if self.device.type == "cuda":
@@ -93,6 +78,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     device, samples = choose_device(arguments.device), arguments.samples
     bench = Bench(device, arguments.batch_size)
@@ -100,23 +86,27 @@ def main() -> int:
     few, many = (bench.peak_mebibytes(count) for count in (samples // 4, samples))
     print(f"peak memory: {few:.0f} MiB for {samples // 4} samples, {many:.0f} MiB for {samples}")
 
-    plain, noise = (bench.seconds(lambda work=work: work(samples)) for work in (bench.take_gradients, bench.take_noise))
-    print(f"{samples} noise samples: {noise:.2f} s, {noise / plain:.2f} times as long as plain gradients")
+    clock = Clock(device)
+    how = f"median of {arguments.rounds} rounds, {clock.name}, {torch.get_num_threads()} thread(s)"
+    batches = {"plain": lambda: bench.take_gradients(samples), "noise": lambda: bench.take_noise(samples)}
+    of_batches = medians(batches, arguments.rounds, clock)
 
     bench.model.eval()
     (examples,) = bench.draw.single_examples(arguments.batch_size, arguments.batch_size)
-
-    def milliseconds(compute: Callable[[], object]) -> float:
-        return 1e3 * bench.seconds(compute) / arguments.batch_size
-
-    loop = milliseconds(lambda: looped_example_gradients(bench.model, bench.loss, examples))
-    at_once = milliseconds(lambda: example_gradients(bench.model, bench.loss, examples))
-    together = milliseconds(lambda: mean_gradient(bench.model, bench.loss, [examples]))
-    print(f"single-example gradients: {at_once:.1f} ms each, {loop / at_once:.2f} times as fast as a loop")
-    print(f"their mean alone, which is the least work there is: {together:.1f} ms an example")
-    # One processor core is busy with a single example: what the loop wastes is a GPU's parallelism.
-    too_slow = device.type != "cpu" and loop < LEAST_SPEEDUP * at_once
-    return int(too_slow or noise > MOST_TIME * plain or many > MOST_GROWTH * few)
+    single = {
+        "loop": lambda: looped_example_gradients(bench.model, bench.loss, examples),
+        "at once": lambda: example_gradients(bench.model, bench.loss, examples),
+        "mean": lambda: mean_gradient(bench.model, bench.loss, [examples]),
+    }
+    of_examples = medians(single, arguments.rounds, clock)
+    for name, seconds in of_examples.items():
+        print(f"single-example gradients, {name}: {1e3 * seconds / arguments.batch_size:.1f} ms an example")
+    return record(
+        Ratio(f"{samples} noise samples / plain gradients", of_batches["noise"] / of_batches["plain"], "≤ 1.25", how),
+        Ratio(f"peak memory of {samples} noise samples / of {samples // 4}", many / few, "≤ 1.05", "once"),
+        Ratio("single-example gradients: loop / vmap", of_examples["loop"] / of_examples["at once"], "≥ 3.0", how),
+        Ratio("the same: loop / their mean alone", of_examples["loop"] / of_examples["mean"], "", how),
+    )
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
+from benching import Ratio, record
 from whyadam.studies.sweeps.sweep_file import Sweep
 from whyadam.studies.sweeps.trials import plan
 from whyadam.training.run import run_experiment
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "demo.yaml"
-MOST = 1.05
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
 
@@ -71,11 +71,13 @@ def main() -> int:
         training = seconds_of_training(sweep, alone)
         swept = seconds_of_sweep(sweep, jobs, together)
         beside_others = seconds_in_folders(sweep, together)
-    ratio, waste = (jobs * swept / seconds for seconds in (training, beside_others))
-    print(f"{arguments.runs} runs of {arguments.steps} steps: {training:.1f} s of training on one thread, undisturbed")
-    print(f"sweep with {jobs} jobs: {swept:.1f} s, {ratio:.3f} of that / {jobs} (at most {MOST})")
-    print(f"of its own training / {jobs}, in which the runs share caches and memory: {waste:.3f}")
-    return int(ratio > MOST)
+    print(f"training on one thread, undisturbed: {training:.1f} s; in the sweep: {beside_others:.1f} s")
+    what = f"sweep with {jobs} jobs / training alone on one thread / {jobs}"
+    how = f"{arguments.runs} runs of {arguments.steps} steps, once, {swept:.0f} s, wall time"
+    waste = "the same / training within the sweep, where the runs share caches and memory"
+    return record(
+        Ratio(what, jobs * swept / training, "≤ 1.05", how), Ratio(waste, jobs * swept / beside_others, "", how)
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""All benchmarks, one after another, and their ratios in one table in docs/benchmarks.md: `make bench`.
+
+On a machine that is otherwise idle; it takes three quarters of an hour. Names of benchmarks do some of them only, and
+leave the page alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benching import ROWS, Ratio, machine, recorded
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER.parent / "docs" / "benchmarks.md"
+BENCHES = ("optimizers", "training", "noise", "hessian_libraries", "sweep", "hessian")
+BEGIN, END = "<!-- written by make bench: begin -->\n", "<!-- written by make bench: end -->\n"
+
+
+def run(benches: list[str]) -> list[Ratio]:
+    """The ratios of some benchmarks; each prints more than that.
+
+    Raises:
+        CalledProcessError: a benchmark ended without any.
+    """
+    ratios: list[Ratio] = []
+    for bench in benches:
+        print(f"\n== {bench}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = Path(folder) / "rows.csv"
+            command = [sys.executable, str(FOLDER / f"bench_{bench}.py")]
+            ended = subprocess.run(command, env=os.environ | {ROWS: str(rows)}, check=False)
+            if not rows.exists():
+                raise subprocess.CalledProcessError(ended.returncode or 1, command)
+            ratios += recorded(rows)
+    return ratios
+
+
+def table(ratios: list[Ratio]) -> str:
+    """A Markdown table."""
+    lines = ["| measured / baseline | ratio | asked | | how |", "|---|---|---|---|---|"]
+    for ratio in ratios:
+        verdict = ("holds" if ratio.holds else "**missed**") if ratio.asked else ""
+        lines.append(f"| {ratio.what} | {ratio.ratio:.3f} | {ratio.asked} | {verdict} | {ratio.how} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(ratios: list[Ratio]) -> None:
+    """Put the table and the machine into the page, between its marks."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text = f"\n{datetime.date.today():%B %Y}; {machine()}.\n\n{table(ratios)}\n"
+    PAGE.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+
+
+def main() -> int:
+    """Run, print the table, and write the page if nothing was left out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], help="all of them by default")
+    chosen = parser.parse_args().benches or list(BENCHES)
+    ratios = run(chosen)
+    print(f"\n{machine()}\n\n{table(ratios)}")
+    if set(chosen) == set(BENCHES):
+        write(ratios)
+        print(f"written to {PAGE}")
+    return int(not all(ratio.holds for ratio in ratios))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
