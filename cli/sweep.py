@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UserError
 from .train import Overrides
 
 if TYPE_CHECKING:
+    from ..studies.sweeps.launcher import Launcher
     from ..studies.sweeps.sweep_file import Sweep
+
+
+class LauncherName(StrEnum):
+    """What does the runs."""
+
+    PROCESSES = "processes"
+    RAY = "ray"
 
 
 def sweep(
@@ -20,12 +30,26 @@ def sweep(
         typer.Option(metavar="KEY=A,B,C", help="Values to try: --grid optimizer.lr=1e-3,3e-3; repeatable."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="0..2 or 0,1,5; the config's seed by default.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at a time, one thread each: 1 by default; with ray, what there is room for."),
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="Folder for run folders and runs.csv.")] = Path("runs"),
     print_commands: Annotated[
         bool, typer.Option("--print-commands", help="Print a `whyadam train` line a run, and run nothing.")
     ] = False,
+    launcher: Annotated[LauncherName, typer.Option(help="Processes of this machine, or Ray.")] = LauncherName.PROCESSES,
+    address: Annotated[
+        str | None, typer.Option(help="With ray, the cluster: auto or HOST:PORT; by default one of this machine.")
+    ] = None,
+    cpus_per_run: Annotated[
+        float | None, typer.Option(min=0.01, help="With ray, cores and threads of a run; 1 by default.")
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="With ray, what a run takes of a GPU; by default a whole one if it uses one."),
+    ] = None,
 ) -> None:
     """Train every combination of a grid, seeds and named variations, each run in its own folder.
 
@@ -35,12 +59,13 @@ def sweep(
     if print_commands:
         _print_commands(planned, out)
         return
+    chosen = _launcher(launcher, jobs, address, cpus_per_run, gpus_per_run)
 
     from ..studies.sweeps.sweep import SweepInterruptedError, run_sweep
     from ..studies.sweeps.sweep_table import sweep_table
 
     try:
-        result = run_sweep(planned, out, jobs)
+        result = run_sweep(planned, out, launcher=chosen)
     except SweepInterruptedError as interruption:
         typer.echo(str(interruption), err=True)
         raise typer.Exit(interruption.exit_code) from None
@@ -62,6 +87,23 @@ def _read(file: Path, grid: list[str], seeds: str | None, overrides: list[str]) 
         "grid": given.grid | dict(map(parse_grid, grid)),
     }
     return change_sweep(given, **changes, **({} if seeds is None else {"seeds": seeds}))
+
+
+def _launcher(
+    name: LauncherName, jobs: int | None, address: str | None, cpus_per_run: float | None, gpus_per_run: float | None
+) -> Launcher:
+    if name is LauncherName.RAY:
+        from ..studies.sweeps.ray_workers import RayWorkers
+
+        return RayWorkers(jobs, address, 1.0 if cpus_per_run is None else cpus_per_run, gpus_per_run)
+    given = {"--address": address, "--cpus-per-run": cpus_per_run, "--gpus-per-run": gpus_per_run}
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(f"{option}: goes with --launcher ray")
+
+    from ..studies.sweeps.workers import Workers
+
+    return Workers(jobs or 1)
 
 
 def _print_commands(planned: Sweep, out: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...training.run_folder import RunFolder
 from .choosing import Chosen, choose
+from .launcher import Launcher
 from .outcomes import Outcome, write_runs
 from .sweep_file import Sweep
 from .sweep_progress import SweepProgress
@@ -48,13 +49,15 @@ class SweepResult:
         return list({outcome.folder: outcome for outcome in (*self.tuning, *self.final)}.values())
 
 
-def run_sweep(sweep: Sweep, out: Path, jobs: int = 1) -> SweepResult:
+def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, launcher: Launcher | None = None) -> SweepResult:
     """Do what is missing of one sweep; see ``run_sweeps``."""
-    (result,) = run_sweeps([sweep], out, jobs)
+    (result,) = run_sweeps([sweep], out, jobs, launcher)
     return result
 
 
-def run_sweeps(sweeps: Sequence[Sweep], out: Path, jobs: int = 1) -> list[SweepResult]:
+def run_sweeps(
+    sweeps: Sequence[Sweep], out: Path, jobs: int = 1, launcher: Launcher | None = None
+) -> list[SweepResult]:
     """Do what is missing of some sweeps, all together, and write ``runs.csv``.
 
     A run that fails, or whose process dies, is told of and leaves the others alone; it is tried again the next time.
@@ -63,22 +66,23 @@ def run_sweeps(sweeps: Sequence[Sweep], out: Path, jobs: int = 1) -> list[SweepR
         sweeps: what to run; a run that is part of several is computed once.
         out: folder for run folders.
         jobs: how many runs at a time, each in a process of its own, on one thread.
+        launcher: what does the runs instead of these processes; ``jobs`` then says nothing.
 
     Raises:
         ConfigError: a run would have a wrong config; nothing has been started.
         SweepInterruptedError: a signal came before the end.
     """
     plans = [plan(sweep) for sweep in sweeps]
-    with Workers(jobs) as workers:
-        tuning = _run_together(plans, out, workers)
+    with launcher or Workers(jobs) as entered:
+        tuning = _run_together(plans, out, entered)
         chosen = [choose(outcomes) for outcomes in tuning]
         finals = [_plan_final(sweep, choices) for sweep, choices in zip(sweeps, chosen, strict=True)]
-        final = _run_together(finals, out, workers)
+        final = _run_together(finals, out, entered)
     results = [SweepResult(*parts) for parts in zip(tuning, chosen, final, strict=True)]
     outcomes = [outcome for result in results for outcome in result.outcomes]
     write_runs(outcomes, out)
     if any(outcome.state == "interrupted" for outcome in outcomes):
-        raise SweepInterruptedError(workers.interruption.exit_code)
+        raise SweepInterruptedError(entered.interruption.exit_code)
     return results
 
 
@@ -101,21 +105,21 @@ def _plan_final(sweep: Sweep, chosen: Mapping[str, Chosen]) -> list[Trial]:
     return plan(sweep, {arm: best.point for arm, best in chosen.items()})
 
 
-def _run_together(plans: Sequence[Sequence[Trial]], out: Path, workers: Workers) -> list[list[Outcome]]:
-    outcomes = iter(run_trials([trial for trials in plans for trial in trials], out, workers))
+def _run_together(plans: Sequence[Sequence[Trial]], out: Path, launcher: Launcher) -> list[list[Outcome]]:
+    outcomes = iter(run_trials([trial for trials in plans for trial in trials], out, launcher))
     return [list(islice(outcomes, len(trials))) for trials in plans]
 
 
-def run_trials(trials: Sequence[Trial], out: Path, workers: Workers) -> list[Outcome]:
+def run_trials(trials: Sequence[Trial], out: Path, launcher: Launcher) -> list[Outcome]:
     """Do what is missing of some runs, and tell how all of them ended, in their order."""
     folders = [trial.folder(out) for trial in trials]
     missing = {folder: trial for folder, trial in zip(folders, trials, strict=True) if not folder.is_finished()}
     failures: dict[RunFolder, str | None] = {}
     if missing:
         with SweepProgress(len(missing), out) as progress:
-            for ended in workers.run(list(missing.values()), out):
+            for ended in launcher.run(list(missing.values()), out):
                 if ended is None:
-                    progress.show(workers.running)
+                    progress.show(launcher.running)
                     continue
                 folder = ended.trial.folder(out)
                 failures[folder] = ended.failure

@@ -1,4 +1,4 @@
-"""What happens in a process of a sweep."""
+"""What happens in a process that does runs of a sweep."""
 
 from __future__ import annotations
 
@@ -31,20 +31,34 @@ def serve(connection: Connection) -> None:
     """
     # Only a run in training answers a signal; the parent repeats its own until that has happened.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
     threading.Thread(target=_stop_with_parent, daemon=True).start()
+    prepare(threads=1)
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            connection.send(attempt(*connection.recv()))
+
+
+def prepare(threads: int) -> None:
+    """Make this process ready for runs: so many threads, and nothing that stays behind if it is killed."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
     import torch
     from tqdm import tqdm
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     tqdm.set_lock(threading.RLock())  # its own is shared between processes, and stays behind if this one is killed
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            connection.send(_attempt(*connection.recv()))
 
 
-def _attempt(values: dict[str, Any], out: Path) -> str | None:
+def attempt(values: dict[str, Any], out: Path) -> str | None:
+    """Do one run, or go on with it; what it prints goes to ``output.log`` in its folder.
+
+    Args:
+        values: of the experiment.
+        out: folder for run folders.
+
+    Returns:
+        The line that says why it failed, if it did.
+    """
     from ...training.run import run_experiment
 
     try:

@@ -8,35 +8,21 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Self
 
 from ...training.interruption import Interruption
+from .launcher import SECONDS_BETWEEN_LOOKS, Ended
 from .trials import Trial
 from .worker import serve
 
-SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_DIE = 5.0
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A run that is no longer at work.
-
-    Attributes:
-        trial: what was run.
-        failure: the line that says why it failed; None where it ended as runs do, or by a signal to all.
-    """
-
-    trial: Trial
-    failure: str | None
-
-
 class Workers:
-    """Up to ``jobs`` processes; while entered, a first SIGINT or SIGTERM ends their runs after a last checkpoint."""
+    """A launcher of up to ``jobs`` processes."""
 
     def __init__(self, jobs: int) -> None:
         self.interruption = Interruption()
@@ -49,13 +35,7 @@ class Workers:
         return [worker.trial for worker in self._workers if worker.trial is not None]
 
     def run(self, trials: Sequence[Trial], out: Path) -> Iterator[Ended | None]:
-        """Do some runs, none of them twice, below ``out``.
-
-        After a signal no other run begins.
-
-        Yields:
-            Each run when it has ended; in between, several times a second, None.
-        """
+        """Do some runs, none of them twice, below ``out``; see ``Launcher``."""
         waiting = deque(trials)
         while waiting or self.running:
             interrupted = self.interruption.signal is not None

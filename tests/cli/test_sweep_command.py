@@ -161,6 +161,8 @@ def test_printed_commands_run_nothing(folder: Path) -> None:
         (["--grid", "optimizer.lr"], "should be dotted.key=a,b,c"),
         (["--seeds", "1-3"], "should be a range such as 0..2"),
         (["-s", "seed=3"], "a sweep has its seeds in seeds"),
+        (["--address", "auto"], "--address: goes with --launcher ray"),
+        (["--gpus-per-run", "0"], "--gpus-per-run: goes with --launcher ray"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], expected: str) -> None:
@@ -168,3 +170,12 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(folder: Path, arguments: lis
     assert answer.returncode == 2
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert expected in answer.stderr
+
+
+def test_without_ray_its_launcher_says_how_to_install_it(folder: Path) -> None:
+    (folder / "ray.py").write_text("raise ImportError")
+    answer = whyadam("sweep", "config.yaml", "--launcher", "ray", cwd=folder)
+    assert (answer.returncode, answer.stderr) == (
+        2,
+        'whyadam: --launcher ray needs Ray: pip install "whyadam[ray]"\n',
+    )

@@ -1,0 +1,174 @@
+"""The runs of a sweep as tasks of a Ray cluster: one whose process or machine is lost goes on elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from ...errors import UserError
+from ...training.interruption import Interruption
+from ...training.run_folder import FINISHED, RunFolder
+from .launcher import SECONDS_BETWEEN_LOOKS, Ended
+from .ray_cluster import RayCluster, first_line
+from .ray_task import RayTask, do_task
+from .trials import Trial
+
+RETRIES = 3
+"""How often a run is begun again after its process or machine was lost."""
+
+SECONDS_TO_BE_SEEN = 60.0
+"""How late a shared folder may show here what another machine has written into it."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A run to hand to Ray, and how often it was lost before."""
+
+    trial: Trial
+    losses: int = 0
+
+
+class RayWorkers:
+    """A launcher of Ray tasks, one a run.
+
+    Args:
+        jobs: how many runs at a time at most; by default as many as the cluster has room for.
+        address: of a running cluster, ``auto`` or ``HOST:PORT``; by default one is started on this machine.
+        cpus: cores of a run; it computes on as many threads.
+        gpus: GPUs of a run, or the part of one; by default one where ``training.device`` is a GPU, or is ``auto`` and
+            the cluster has GPUs.
+
+    Raises:
+        UserError: Ray is not installed.
+    """
+
+    def __init__(
+        self, jobs: int | None = None, address: str | None = None, cpus: float = 1.0, gpus: float | None = None
+    ) -> None:
+        self.interruption = Interruption()
+        self._cluster = RayCluster(address)
+        self._ray = self._cluster.ray
+        self._jobs = jobs
+        self._cpus = cpus
+        self._gpus = gpus
+        self._waiting: deque[_Attempt] = deque()
+        self._attempts: dict[Any, _Attempt] = {}
+
+    @property
+    def running(self) -> list[Trial]:
+        """The runs at work."""
+        return [attempt.trial for attempt in self._attempts.values()]
+
+    def run(self, trials: Sequence[Trial], out: Path) -> Iterator[Ended | None]:
+        """Do some runs, none of them twice, below ``out``; see ``Launcher``.
+
+        Raises:
+            UserError: there is no such cluster, or none of its machines has room for a run.
+        """
+        self._cluster.join()
+        gpus = self._gpus_of(trials)
+        if self._room(gpus) == 0:
+            raise UserError(
+                f"no machine of the Ray cluster has {self._cpus:g} cores and {gpus:g} GPUs, as each run is to have; "
+                "see --cpus-per-run and --gpus-per-run"
+            )
+        # Ray would repeat a lost task by itself, but could not tell it that it is a repetition.
+        remote = self._ray.remote(num_cpus=self._cpus, num_gpus=gpus, max_retries=0)(do_task)
+        self._waiting.extend(map(_Attempt, trials))
+        while (self._waiting or self._attempts) and self.interruption.signal is None:
+            while self._waiting and len(self._attempts) < self._room(gpus):
+                attempt = self._waiting.popleft()
+                self._attempts[remote.remote(self._task(attempt, out, gpus))] = attempt
+            yield None
+            yield from self._look(out)
+        self._waiting.clear()
+        for reference in self._attempts:
+            self._ray.cancel(reference)
+        while self._attempts:
+            yield None
+            yield from self._look(out)
+
+    def _look(self, out: Path) -> Iterator[Ended]:
+        """Wait a moment for attempts that end; those that were lost wait for their next."""
+        if not self._attempts:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            return
+        ready, _ = self._ray.wait(list(self._attempts), timeout=SECONDS_BETWEEN_LOOKS)
+        for reference in ready:
+            attempt = self._attempts.pop(reference)
+            try:
+                report = self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:
+                yield Ended(attempt.trial, first_line(error.cause))
+            except self._ray.exceptions.RayError as error:
+                yield from self._lose(attempt, first_line(error))
+            else:
+                if report.failure is not None:
+                    yield Ended(attempt.trial, report.failure)
+                elif report.state in FINISHED:
+                    yield Ended(attempt.trial, wait_to_see(attempt.trial.folder(out), report.state))
+                else:
+                    yield from self._lose(attempt, "it was told to stop")
+
+    def _lose(self, attempt: _Attempt, reason: str) -> Iterator[Ended]:
+        trial = attempt.trial
+        if self.interruption.signal is not None:
+            yield Ended(trial, None)
+        elif attempt.losses == RETRIES:
+            yield Ended(trial, f"its process or machine was lost {RETRIES + 1} times, the last time: {reason}")
+        else:
+            line = f"{trial.describe()}: its process or machine was lost, it goes on from its last checkpoint: {reason}"
+            tqdm.write(line, file=sys.stderr)
+            self._waiting.appendleft(replace(attempt, losses=attempt.losses + 1))
+
+    def _task(self, attempt: _Attempt, out: Path, gpus: float) -> RayTask:
+        return RayTask(
+            # As plain values: classes of settings that were made on the fly cannot be pickled.
+            values=attempt.trial.experiment.model_dump(mode="json"),
+            out=out.absolute(),
+            working_folder=Path.cwd(),
+            threads=max(1, int(self._cpus)),
+            has_gpu=gpus > 0,
+            is_retry=attempt.losses > 0,
+        )
+
+    def _gpus_of(self, trials: Sequence[Trial]) -> float:
+        """GPUs of one run."""
+        if self._gpus is not None:
+            return self._gpus
+        devices = {trial.experiment.training.device.partition(":")[0] for trial in trials}
+        return 1.0 if "cuda" in devices or ("auto" in devices and self._cluster.has_gpus()) else 0.0
+
+    def _room(self, gpus: float) -> int:
+        """How many runs there may be at a time."""
+        room = self._cluster.room(self._cpus, gpus)
+        return room if self._jobs is None else min(room, self._jobs)
+
+    def __enter__(self) -> Self:
+        self.interruption.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.interruption.__exit__(*exception)
+        self._cluster.leave()
+
+
+def wait_to_see(folder: RunFolder, state: str) -> str | None:
+    """Wait until this machine sees how a run has ended on another.
+
+    Returns:
+        The line that says so if it never does.
+    """
+    deadline = time.monotonic() + SECONDS_TO_BE_SEEN
+    while folder.read_status().get("state") != state:
+        if time.monotonic() > deadline:
+            return f"it is {state}, but its folder is not seen here: --out must be a folder that all machines share"
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return None
