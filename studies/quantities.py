@@ -17,6 +17,7 @@ from ..figures.noise_runs import NoiseRun, find_noise
 from ..hessian.pairs import distance_rows
 from ..hessian.spectrum import Spectrum
 from ..training.metrics import read_metrics
+from .frequencies import loss_of_frequencies
 from .sweeps.choosing import Chosen
 from .sweeps.sweep import SweepResult
 
@@ -97,6 +98,20 @@ class Gap:
             start = evaluations(adam[seed].folder, "loss")[0]
             value = (sgd[seed].loss - adam[seed].loss) / (start - adam[seed].loss)
             yield Reading(None, seed, value, *_tuning(results[sweep].chosen, self.ARMS))
+
+
+@dataclass(frozen=True)
+class LossOfFrequencies:
+    """What a prediction by the frequency of each label alone loses; see ``frequencies.py``."""
+
+    unit: str = "nats"
+
+    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
+        """One reading a seed; none where the task has no classes."""
+        for seed, run in {outcome.trial.seed: outcome.trial for outcome in results[sweep].final}.items():
+            value = loss_of_frequencies(run.experiment)
+            if value is not None:
+                yield Reading(None, seed, value, None, None)
 
 
 @dataclass(frozen=True)
@@ -197,12 +212,13 @@ def _heterogeneity(measure: str, sigma: str, folder: Path, *, noise_floor: bool 
     return (rows[0].noise_floor if noise_floor else rows[0].value) if rows else None
 
 
-QUANTITIES: dict[str, OfRun | Gap | FullDistance] = {
+QUANTITIES: dict[str, OfRun | Gap | LossOfFrequencies | FullDistance] = {
     "final_eval_loss": OfRun("nats", partial(_last_evaluation, "loss")),
     "accuracy": OfRun("", partial(_last_evaluation, "accuracy")),
     "exact_match": OfRun("", partial(_last_evaluation, "exact_match")),
     "f1": OfRun("", partial(_last_evaluation, "f1")),
     "gap": Gap(),
+    "loss_of_frequencies": LossOfFrequencies(),
     "norm_tail_over_control": OfRun("", partial(_over_control, NORM_TAIL, "last")),
     "coordinate_tail_over_control": OfRun("", partial(_over_control, COORDINATE_TAIL, "last")),
     "norm_tail0": OfRun("", partial(_over_control, NORM_TAIL, "first"), before_training=True),

@@ -66,7 +66,7 @@ def build_problem(
         UserError: the three do not fit together, or the data cannot be read.
     """
     try:
-        task = _bind(task_settings, data_settings, seed)
+        task = bind_task(task_settings, data_settings, seed)
         model = _build(model_settings, task, seed)
         if isinstance(model_settings, CustomModel) or isinstance(data_settings, CustomData):
             _try_one_example(model, task)
@@ -75,7 +75,12 @@ def build_problem(
     return Problem(model.to(device), task)
 
 
-def _bind(task_settings: TaskSettings, data_settings: DataSettings | CustomData, seed: int) -> Task:
+def bind_task(task_settings: TaskSettings, data_settings: DataSettings | CustomData, seed: int) -> Task:
+    """Load the data and bind the task to it, without a model.
+
+    Raises:
+        ValueError: the two do not fit together, or the data cannot be read.
+    """
     data = data_settings.load(seed)
     if not isinstance(data, DATA_TYPES[task_settings.kind]):
         raise ValueError(f"task.name: {task_settings.name} needs {task_settings.kind}, not {type(data).__name__}")

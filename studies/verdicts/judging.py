@@ -14,6 +14,7 @@ from typing import Literal
 
 from .claims import Claim
 from .effects import Effect, difference_of_independent, mean_over_seeds, rank_correlation
+from .learning import doubts_of_learning
 from .sides import Side, doubts_of_pair, problems_of_pair, shared_seeds
 from .summary import SummaryRow
 
@@ -86,6 +87,7 @@ def _judge_subjects(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> Ver
         problems.append("a ratio needs values above 0")
     effect = None if problems else _effect(claim, sides)
     problems += [doubt for side in sides for doubt in side.doubts()] + doubts_of_pair(sides)
+    problems += doubts_of_learning(rows, sides)
     seeds = shared_seeds(sides)
     samples, sampled = (len(seeds), "seeds") if seeds else (min(side.samples for side in sides), "samples")
     tried = tuple(side.tried for side in sides)
@@ -108,13 +110,14 @@ def _judge_correlation(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> 
     """The verdict on a rank correlation over subjects.
 
     The seeds of a subject are averaged first, and subjects are resampled whole: a subject's mean carries the noise of
-    its seeds already, and to draw seeds as well would count it twice.
+    its seeds already, and to draw seeds as well would count it twice. Subjects that
+    have learned too little are left out.
     """
     x, y = claim.correlate or ("", "")
     subjects = [
         subject
         for subject in dict.fromkeys(row.subject for row in rows)
-        if all(Side.of(rows, subject, quantity).rows for quantity in (x, y))
+        if _can_be_correlated(rows, [Side.of(rows, subject, quantity) for quantity in (x, y)])
     ]
     columns = [[Side.of(rows, subject, quantity) for subject in subjects] for quantity in (x, y)]
     sides = [side for column in columns for side in column]
@@ -130,6 +133,10 @@ def _judge_correlation(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> 
     problems += [doubt for side in sides for doubt in side.doubts()]
     tried = tuple(_fewest(column) for column in columns)
     return _verdict(claim, effect, problems, samples=len(subjects), sampled="subjects", tried=tried, scale=scale)
+
+
+def _can_be_correlated(rows: Sequence[SummaryRow], pair: Sequence[Side]) -> bool:
+    return all(side.rows for side in pair) and not doubts_of_learning(rows, pair)
 
 
 def _verdict(
