@@ -1,4 +1,4 @@
-"""The errors that any room may raise and that mean something to whoever catches them."""
+"""The errors that any room may raise and that mean something to whoever catches them, and how they are shown."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,8 @@ class UserError(ValueError):
 
 class DivergedError(ArithmeticError):
     """A loss or a gradient is no finite number any more."""
+
+
+def printable(text: str) -> str:
+    """The text with the signs that a terminal would obey, such as escape sequences and line ends, written out."""
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)

@@ -35,15 +35,15 @@ app.add_typer(figure.app, name="figure")
 
 def main() -> None:
     """Run the command; a mistake of the user's ends in one line and exit code 2, a disk that fails in 1."""
-    from ..errors import UserError
+    from ..errors import UserError, printable
 
     try:
         app()
     except UserError as error:
-        print(f"whyadam: {error}", file=sys.stderr)
+        print(f"whyadam: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"whyadam: {error}", file=sys.stderr)
+        print(f"whyadam: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -102,6 +102,10 @@ class NoiseRecord:
         """
         return list(csv.DictReader([",".join(COLUMNS), *self._lines()]))
 
+    def is_complete(self, step: int) -> bool:
+        """Whether a step was measured and all of it is there; its rows are written last."""
+        return any(_step(line) == step for line in self._lines())
+
     def steps(self) -> list[int]:
         """The steps whose raw samples are there, in order."""
         found = (re.fullmatch(r"step_(\d+)\.npz", path.name) for path in self._samples.glob("step_*.npz"))

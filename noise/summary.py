@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.stats import binom
 
 from .battery import NORM, NORM_QUANTILES
 from .reduction import ScopeNoise, Values
@@ -45,6 +44,9 @@ def second_half_range(norms: Values, *, seed: int) -> float:
 
 def quantile_row(norms: Values, probability: float) -> TailRow:
     """A quantile of noise norms; its interval lies between two order statistics and holds for every law."""
+    # Most of a second to import, and most runs measure no noise.
+    from scipy.stats import binom
+
     ordered = np.sort(norms)
     ranks = binom.ppf([0.025, 0.975], len(norms), probability).astype(int)
     low, high = ordered[np.minimum(ranks, len(norms) - 1)]

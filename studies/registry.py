@@ -1,9 +1,9 @@
 """The studies that ``whyadam reproduce`` knows: study files, and those with code of their own.
 
 A study file is ``<name>.yaml`` in this room; ``study_file.py`` says what stands in it. A study with code is the module
-of its name in this room, with two names in it: ``SCALES``, the settings of each scale, and
+of its name in ``coded/``, with two names in it: ``SCALES``, the settings of each scale, and
 ``study(folder: Path, scale: str, seed: int, watch: Watch) -> None``, which leaves tables (``*.csv``) and pictures in
-the folder. It keeps what it has finished there (``pieces.Pieces``), so that it can be interrupted.
+the folder. It keeps what it has finished there (``coded.pieces.Pieces``), so that it can be interrupted.
 """
 
 from __future__ import annotations

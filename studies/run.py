@@ -59,10 +59,10 @@ class Study(Protocol):
 
 
 class CodedStudy:
-    """A study that is a module of this room; see ``registry.py``."""
+    """A study that is a module of ``coded/``; see ``registry.py``."""
 
     def __init__(self, name: str) -> None:
-        self._module = import_module(f".{name}", __package__)
+        self._module = import_module(f".coded.{name}", __package__)
         self.scales: Mapping[str, Any] = self._module.SCALES
 
     def identity(self, scale: str, seed: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...training.run_folder import RunFolder
-from ..pieces import Row, read_table
+from ..csv_tables import Row, read_table
 from .effects import Effect, widened
 from .summary import SummaryRow
 

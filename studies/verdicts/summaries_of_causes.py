@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...figures.rows import select
-from ..pieces import Row
+from ..csv_tables import Row
 from .finished import Finished, estimate
 from .summary import SummaryRow
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from operator import mul
 
-from ..pieces import Row
+from ..csv_tables import Row
 from .effects import Effect
 from .finished import Finished, estimate, shifted
 from .summary import SummaryRow

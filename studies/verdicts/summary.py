@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..pieces import write_table
+from ..csv_tables import write_table
 
 
 @dataclass(frozen=True, kw_only=True)

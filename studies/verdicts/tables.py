@@ -14,6 +14,9 @@ LATEX = {
 }
 """How LaTeX spells the characters that mean something to it."""
 
+MARKDOWN = re.compile(r"[\\|<*`~$\[\]]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+"""What means something to Markdown within a cell; an underscore does so only at an end of a word."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -40,8 +43,10 @@ class Table:
 
 
 def _markdown_cell(text: str) -> str:
-    return re.sub(r"([\\|<*`])", r"\\\1", " ".join(text.split()))
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def _latex_cell(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+    cell = "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+    # The end of the line before, \\, would take a star or a bracket for its own.
+    return "{}" + cell if cell.startswith(("[", "*")) else cell

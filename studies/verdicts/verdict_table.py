@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..pieces import Row, write_table
+from ..csv_tables import Row, write_table
 from .claims import Claim
 from .effects import Effect
 from .judging import Verdict

@@ -57,6 +57,7 @@ def test_killed_before_a_file_operation(victim: Any, number: int) -> None:
 
 @pytest.mark.faults
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_before_every_file_operation(victim: Any) -> None:
     """Catches any order of writing, renaming and removing files in which a kill leaves something half done."""
     number = 0
@@ -135,6 +136,7 @@ def test_killed_at_a_random_moment(victim: Any) -> None:
 
 @pytest.mark.faults
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_at_fifty_random_moments(victim: Any) -> None:
     """Catches what is half done between two file operations, such as a row of metrics.csv."""
     kill_at_random_moments(victim, 50)
@@ -142,6 +144,7 @@ def test_killed_at_fifty_random_moments(victim: Any) -> None:
 
 @pytest.mark.faults
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_network_killed_at_fifty_random_moments(make_victim: Any, gpt2_config: dict[str, Any]) -> None:
     """A GPT2 with dropout and data workers; catches state that is carried in a process and in no checkpoint."""
     kill_at_random_moments(make_victim(gpt2_with_workers(gpt2_config)), 50)

@@ -86,7 +86,7 @@ def test_the_time_of_measuring_is_not_training_time(mlp_config: dict[str, Any], 
 def test_killed_in_a_measurement_and_started_again_gives_the_same_bytes(
     gpt2_config: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The kill comes in the midst of one that the last checkpoint does not cover, and of its blocks."""
+    """The kill comes in the midst of one, and of its blocks; its step has a checkpoint, although none is due."""
     gpt2_config["training"] |= {"steps": 5, "checkpoint_every": 3}
     hessian = HESSIAN | {"at": [0, 4], "adam": True, "blocks": "*h.*attn*weight*"}
     experiment = parse_experiment(gpt2_config | {"hessian": hessian}, "test")
@@ -101,7 +101,7 @@ def test_killed_in_a_measurement_and_started_again_gives_the_same_bytes(
     os.kill(child.pid or 0, signal.SIGKILL)
     child.join()
     assert HessianRecord(cut.path).steps() == [0]
-    assert Checkpoints(cut.checkpoints).steps() == [3]
+    assert Checkpoints(cut.checkpoints).steps() == [3, 4]
     assert run_experiment(experiment, tmp_path / "cut").state == "done"
     assert hessian_results(cut) == hessian_results(whole)
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from whyadam.errors import UserError
 from whyadam.figures.style import new_figure, save_figure
-from whyadam.studies.pieces import write_table
-from whyadam.studies.report import write_report
-from whyadam.studies.report_page import MOST_BYTES, MOST_ROWS, Numbers, Picture
+from whyadam.studies.csv_tables import write_table
+from whyadam.studies.report.content import write_report
+from whyadam.studies.report.page import MOST_BYTES, MOST_ROWS, Numbers, Picture
 from whyadam.studies.verdicts.summary import SummaryRow, write_summary
 from whyadam.studies.verdicts.tables import Table
 
@@ -126,7 +126,7 @@ def test_a_huge_svg_gives_way_to_its_png(tmp_path: Path) -> None:
 def test_markdown_and_latex_survive_special_characters() -> None:
     table = Table(("a|b", "c_d"), [("1 & 2", "50 % of {x}\\y\nz"), ("#~^$", "<b>*`")])
     assert table.markdown() == (
-        "| a\\|b | c_d |\n| --- | --- |\n| 1 & 2 | 50 % of {x}\\\\y z |\n| #~^$ | \\<b>\\*\\` |"
+        "| a\\|b | c_d |\n| --- | --- |\n| 1 & 2 | 50 % of {x}\\\\y z |\n| #\\~^\\$ | \\<b>\\*\\` |"
     )
     assert table.latex() == (
         "\\begin{tabular}{ll}\na|b & c\\_d \\\\\n\\hline\n"

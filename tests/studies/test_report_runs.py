@@ -11,8 +11,8 @@ import pytest
 import yaml
 from whyadam.errors import UserError
 from whyadam.figures.runs import Group
-from whyadam.studies import report
-from whyadam.studies.report import runs_section
+from whyadam.studies.report import content
+from whyadam.studies.report.content import runs_section
 
 METRICS = "step,split,loss,accuracy,exact_match,f1\n0,eval,2.5,0.1,,\n3,train,2.1,,,\n6,eval,2.0,0.3,,\n"
 
@@ -29,7 +29,7 @@ def runs(mlp_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyP
         (folder / "status.json").write_text(json.dumps(status | {"step": 6, "seconds_training": 1.5}))
         if noisy:
             (folder / "noise.csv").write_text("step,value\n0,1.5\n")
-    monkeypatch.setattr(report, "draw_losses", lambda groups, out: _draw(out))
+    monkeypatch.setattr(content, "draw_losses", lambda groups, out: _draw(out))
     return tmp_path
 
 
@@ -41,8 +41,8 @@ def test_noise_is_drawn_of_the_first_seed_of_each_setting_that_has_it(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Sequence[Path]] = []
-    monkeypatch.setattr(report, "find_noise", lambda paths, kind: asked.append(paths))
-    monkeypatch.setattr(report, "draw_noise", lambda found, out: _draw(out))
+    monkeypatch.setattr(content, "find_noise", lambda paths, kind: asked.append(paths))
+    monkeypatch.setattr(content, "draw_noise", lambda found, out: _draw(out))
     section = runs_section([runs])
     assert asked == [[runs / "sgd-seed0"]]
     assert [picture.name for picture in section.pictures] == ["loss", "noise"]
@@ -53,7 +53,7 @@ def test_what_cannot_be_drawn_is_said_and_the_rest_is_shown(runs: Path, monkeypa
     def refuse(paths: Sequence[Path], kind: str) -> None:
         raise UserError("the gradients have no noise")
 
-    monkeypatch.setattr(report, "find_noise", refuse)
+    monkeypatch.setattr(content, "find_noise", refuse)
     section = runs_section([runs])
     assert section.notes == ["the gradients have no noise"]
     assert [picture.name for picture in section.pictures] == ["loss"]
@@ -69,20 +69,20 @@ def test_curvature_is_drawn_where_it_was_measured(runs: Path, monkeypatch: pytes
         def full(self, step: int) -> None:
             """The whole Hessian was not measured."""
 
-    monkeypatch.setattr(report, "find_noise", lambda paths, kind: [])
-    monkeypatch.setattr(report, "draw_noise", lambda found, out: None)
-    monkeypatch.setattr(report, "find_hessian", lambda paths: [asked.append(paths) or Measured()])
+    monkeypatch.setattr(content, "find_noise", lambda paths, kind: [])
+    monkeypatch.setattr(content, "draw_noise", lambda found, out: None)
+    monkeypatch.setattr(content, "find_hessian", lambda paths: [asked.append(paths) or Measured()])
     for name in ("draw_blocks", "draw_distances", "draw_spectra"):
-        monkeypatch.setattr(report, name, lambda found, out: _draw(out))
+        monkeypatch.setattr(content, name, lambda found, out: _draw(out))
     assert [picture.name for picture in runs_section([runs]).pictures] == ["loss", "blocks", "js"]
     assert asked == [[runs / "adam-seed0"]]
 
 
 def test_tables_configs_and_provenance_cover_all_runs(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Sequence[Group]] = []
-    monkeypatch.setattr(report, "draw_losses", lambda groups, out: drawn.append(groups))
-    monkeypatch.setattr(report, "find_noise", lambda paths, kind: [])
-    monkeypatch.setattr(report, "draw_noise", lambda found, out: None)
+    monkeypatch.setattr(content, "draw_losses", lambda groups, out: drawn.append(groups))
+    monkeypatch.setattr(content, "find_noise", lambda paths, kind: [])
+    monkeypatch.setattr(content, "draw_noise", lambda found, out: None)
     section = runs_section([runs])
     assert sorted(len(group.runs) for group in drawn[0]) == [1, 2]
     table, evaluations, noise = section.tables

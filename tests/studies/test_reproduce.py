@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from whyadam.errors import UserError
-from whyadam.studies import clipping_rates, lower_bound
-from whyadam.studies.pieces import Pieces, read_table, write_table
+from whyadam.studies.coded import clipping_rates, lower_bound
+from whyadam.studies.coded.pieces import Pieces
+from whyadam.studies.csv_tables import read_table, write_table
 from whyadam.studies.run import known_studies, run_study
 
 TABLES = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from whyadam.studies import causes, heterogeneous_mlp, imbalance
-from whyadam.studies.pieces import Row
+from whyadam.studies.coded import causes, heterogeneous_mlp, imbalance
+from whyadam.studies.coded.tuned_runs import by_rate, gap_row, summary_row, tuned_rows
+from whyadam.studies.csv_tables import Row
 from whyadam.studies.run import run_study
-from whyadam.studies.tuned_runs import by_rate, gap_row, summary_row, tuned_rows
 from whyadam.synthetic.many_runs import Training
 
 

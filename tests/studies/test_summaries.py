@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scipy import stats
 from whyadam.errors import UserError
-from whyadam.studies.pieces import write_table
+from whyadam.studies.csv_tables import write_table
 from whyadam.studies.run import run_study
 from whyadam.studies.verdicts.summaries import summary
 from whyadam.studies.verdicts.summary import SummaryRow, read_summary

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..figures.rates import draw_lower_bound
-from ..noise.measure import Watch
-from ..seeds import derive_seed
-from ..settings import Settings
-from ..synthetic.descent import averaged_errors, strongly_convex_rate, strongly_convex_schedule
-from ..synthetic.intervals import Array, ends, log_slope, resampled
-from ..synthetic.lower_bound import CoinFlipProblem, least_error
-from ..synthetic.rules import acclip, gclip, sgd
-from .pieces import Pieces, Row, without, write_table
+from ...figures.rates import draw_lower_bound
+from ...noise.measure import Watch
+from ...seeds import derive_seed
+from ...settings import Settings
+from ...synthetic.descent import averaged_errors, strongly_convex_rate, strongly_convex_schedule
+from ...synthetic.intervals import Array, ends, log_slope, resampled
+from ...synthetic.lower_bound import CoinFlipProblem, least_error
+from ...synthetic.rules import acclip, gclip, sgd
+from ..csv_tables import Row, without, write_table
+from .pieces import Pieces
 
 
 class LowerBound(Settings):

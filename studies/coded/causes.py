@@ -19,18 +19,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.noise_laws import AlphaStable, Gaussian, NoiseLaw
-from ..figures.causes import draw_causes
-from ..figures.rows import select
-from ..models import MODELS
-from ..noise.measure import Watch
-from ..seeds import derive_seed
-from ..settings import Settings
-from ..synthetic.factorial import effects
-from ..synthetic.layer_noise import LayerNoise
-from ..synthetic.many_runs import Start, Training, start
-from ..synthetic.tuning import with_interval
-from .pieces import Pieces, Row, write_table
+from ...data.noise_laws import AlphaStable, Gaussian, NoiseLaw
+from ...figures.causes import draw_causes
+from ...figures.rows import select
+from ...models import MODELS
+from ...noise.measure import Watch
+from ...seeds import derive_seed
+from ...settings import Settings
+from ...synthetic.factorial import effects
+from ...synthetic.layer_noise import LayerNoise
+from ...synthetic.many_runs import Start, Training, start
+from ...synthetic.tuning import with_interval
+from ..csv_tables import Row, write_table
+from .pieces import Pieces
 from .tuned_runs import gap, gap_row, summary_row, tuned_rows, zipf
 
 OPTIMIZERS = ("sgd", "adam")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
-from .verdicts.tables import Table
+from ...errors import UserError
+from ..verdicts.tables import Table
 
 MOST_ROWS = 200
 """Of a table on the page; the file it comes from has them all."""
@@ -119,7 +119,7 @@ def write_page(out: Path, sections: Sequence[Section], verdicts: Table | None, c
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.j2")
+    page = environment.get_template("page.html.j2")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page.render(sections=sections, verdicts=verdicts, count=count), encoding="utf-8")
 

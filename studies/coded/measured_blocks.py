@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..data.kjv import KJV
-from ..data.mnist5k import MNIST5k
-from ..data.settings import DataSettings
-from ..hessian import block_spectra
-from ..models.gpt2 import GPT2Nano
-from ..models.resnet import ResNet18
-from ..models.settings import ModelSettings
-from ..tasks.causal_lm import CausalLM
-from ..tasks.classification import Classification
-from ..tasks.problem import build_problem
-from ..tasks.settings import TaskSettings
-from .pieces import Row
+from ...data.kjv import KJV
+from ...data.mnist5k import MNIST5k
+from ...data.settings import DataSettings
+from ...hessian import block_spectra
+from ...models.gpt2 import GPT2Nano
+from ...models.resnet import ResNet18
+from ...models.settings import ModelSettings
+from ...tasks.causal_lm import CausalLM
+from ...tasks.classification import Classification
+from ...tasks.problem import build_problem
+from ...tasks.settings import TaskSettings
+from ..csv_tables import Row
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A report of finished studies, or of runs: what the page of ``report_page.py`` shows."""
+"""A report of finished studies, or of runs: what the page of ``page.py`` shows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 import yaml
 
-from ..errors import UserError
-from ..figures.hessian import draw_blocks, draw_spectra
-from ..figures.hessian_distances import draw_distances
-from ..figures.hessian_runs import HessianRun, find_hessian
-from ..figures.loss import draw_losses
-from ..figures.noise import draw_noise
-from ..figures.noise_runs import find_noise
-from ..figures.runs import Run, find_runs, group_by_setting
-from ..training.run_folder import RunFolder
-from .report_page import Numbers, Picture, Section, write_page
-from .verdicts.claims import load_claims
-from .verdicts.collected import newest_summaries, read_summaries, study_folders
-from .verdicts.judging import judge_all
-from .verdicts.tables import Table
-from .verdicts.verdict_table import count_words, verdict_table
+from ...errors import UserError
+from ...figures.hessian import draw_blocks, draw_spectra
+from ...figures.hessian_distances import draw_distances
+from ...figures.hessian_runs import HessianRun, find_hessian
+from ...figures.loss import draw_losses
+from ...figures.noise import draw_noise
+from ...figures.noise_runs import find_noise
+from ...figures.runs import Run, find_runs, group_by_setting
+from ...training.run_folder import RunFolder
+from ..verdicts.claims import load_claims
+from ..verdicts.collected import newest_summaries, read_summaries, study_folders
+from ..verdicts.judging import judge_all
+from ..verdicts.tables import Table
+from ..verdicts.verdict_table import count_words, verdict_table
+from .page import Numbers, Picture, Section, write_page
 
 PROVENANCE = ("what", "value")
 

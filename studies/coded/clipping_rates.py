@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.noise_laws import Pareto
-from ..figures.rates import draw_errors, draw_slopes
-from ..noise.measure import Watch
-from ..seeds import derive_seed
-from ..settings import Settings
-from ..synthetic.descent import (
+from ...data.noise_laws import Pareto
+from ...figures.rates import draw_errors, draw_slopes
+from ...noise.measure import Watch
+from ...seeds import derive_seed
+from ...settings import Settings
+from ...synthetic.descent import (
     averaged_errors,
     mean_gradient_norms,
     noise_of_steps,
@@ -30,9 +30,10 @@ from ..synthetic.descent import (
     strongly_convex_schedule,
     wavy_gradient,
 )
-from ..synthetic.intervals import STATISTICS, Array, ends, log_slope, resampled, statistics
-from ..synthetic.rules import Rule, acclip, cclip, gclip, projected_sgd, sgd
-from .pieces import Pieces, Row, without, write_table
+from ...synthetic.intervals import STATISTICS, Array, ends, log_slope, resampled, statistics
+from ...synthetic.rules import Rule, acclip, cclip, gclip, projected_sgd, sgd
+from ..csv_tables import Row, without, write_table
+from .pieces import Pieces
 
 RADIUS = 2.0
 """Of projected SGD's ball, twice the distance from the start to the minimum."""

@@ -15,16 +15,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..data.zipf import class_counts, frequency_groups
-from ..figures.causes import draw_imbalance
-from ..figures.rows import select
-from ..models import MODELS
-from ..noise.measure import Watch
-from ..seeds import derive_seed
-from ..settings import Settings
-from ..synthetic.many_runs import Start, Training, start
-from ..synthetic.tuning import with_interval
-from .pieces import Pieces, Row, write_table
+from ...data.zipf import class_counts, frequency_groups
+from ...figures.causes import draw_imbalance
+from ...figures.rows import select
+from ...models import MODELS
+from ...noise.measure import Watch
+from ...seeds import derive_seed
+from ...settings import Settings
+from ...synthetic.many_runs import Start, Training, start
+from ...synthetic.tuning import with_interval
+from ..csv_tables import Row, write_table
+from .pieces import Pieces
 from .tuned_runs import gap, gap_row, summary_row, tuned_rows, zipf
 
 OPTIMIZERS = ("sgd", "adam", "signum")

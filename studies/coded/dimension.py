@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.noise_laws import Pareto
-from ..figures.rates import draw_dimensions
-from ..noise.measure import Watch
-from ..seeds import derive_seed
-from ..settings import Settings
-from ..synthetic.descent import averaged_errors, noise_of_steps, strongly_convex_schedule
-from ..synthetic.intervals import Array, ends, log_slope, resampled
-from ..synthetic.rules import cclip, gclip
-from .pieces import Pieces, Row, without, write_table
+from ...data.noise_laws import Pareto
+from ...figures.rates import draw_dimensions
+from ...noise.measure import Watch
+from ...seeds import derive_seed
+from ...settings import Settings
+from ...synthetic.descent import averaged_errors, noise_of_steps, strongly_convex_schedule
+from ...synthetic.intervals import Array, ends, log_slope, resampled
+from ...synthetic.rules import cclip, gclip
+from ..csv_tables import Row, without, write_table
+from .pieces import Pieces
 
 
 class Dimension(Settings):

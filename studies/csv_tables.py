@@ -1,38 +1,15 @@
-"""Tables on disk, and the finished pieces of a study that need not be computed again."""
+"""Tables of studies as CSV files."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 """Numbers and text by column."""
-
-
-class Pieces:
-    """The pieces of a study: what is computed is written to ``pieces/<name>.csv`` and read back the next time.
-
-    Args:
-        folder: the study's.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "pieces"
-
-    def rows(self, name: str, compute: Callable[[], Sequence[Mapping[str, Any]]]) -> list[Row]:
-        """The rows of one piece, from disk where they are there.
-
-        Args:
-            name: of the piece, a file name; it must tell apart everything that differs between pieces.
-            compute: gives the rows; all have the same columns.
-        """
-        path = self._folder / f"{name}.csv"
-        if not path.exists():
-            write_table(path, compute())
-        return read_table(path)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..data import DATA, DataSettings
-from ..optimizers import OPTIMIZERS
-from ..synthetic.many_runs import Start, Training, train_many
-from ..synthetic.tuning import Tried, try_rates, tuned, with_interval
-from .pieces import Row
+from ...data import DATA, DataSettings
+from ...optimizers import OPTIMIZERS
+from ...synthetic.many_runs import Start, Training, train_many
+from ...synthetic.tuning import Tried, try_rates, tuned, with_interval
+from ..csv_tables import Row
 
 RULES = {
     "sgd": OPTIMIZERS["sgd"].model_validate({"momentum": 0.9}),

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..figures.quadratics import draw_iterations
-from ..noise.measure import Watch
-from ..seeds import derive_seed
-from ..settings import Settings
-from ..synthetic.intervals import Array, ends, resampled
-from ..synthetic.quadratics import (
+from ...figures.quadratics import draw_iterations
+from ...noise.measure import Watch
+from ...seeds import derive_seed
+from ...settings import Settings
+from ...synthetic.intervals import Array, ends, resampled
+from ...synthetic.quadratics import (
     HETEROGENEOUS,
     HOMOGENEOUS,
     Blocks,
@@ -29,8 +29,9 @@ from ..synthetic.quadratics import (
     draw_quadratics,
     eigenvalues_of_nodes,
 )
+from ..csv_tables import Row, write_table
 from .measured_blocks import measure_nodes
-from .pieces import Pieces, Row, write_table
+from .pieces import Pieces
 from .tuned_methods import METHODS, Budget
 
 CONDITION_NUMBER = 5000.0

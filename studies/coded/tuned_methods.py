@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..synthetic.intervals import Array
-from ..synthetic.iterations import preconditioned_iterations, simulated_iterations
-from ..synthetic.quadratics import Quadratics
-from ..synthetic.rules import Rule, acclip, adam, cclip, gclip, sgd
+from ...synthetic.intervals import Array
+from ...synthetic.iterations import preconditioned_iterations, simulated_iterations
+from ...synthetic.quadratics import Quadratics
+from ...synthetic.rules import Rule, acclip, adam, cclip, gclip, sgd
 
 LR_FRACTIONS = (*np.linspace(0.5, 0.95, 10).round(2).tolist(), 0.97, 0.98, 0.99, 0.995, 0.998, 1.0, 1.05)
 """Of the lr at which the smallest and the largest curvature contract alike; more than 1.0 diverges sooner or later."""

@@ -1,0 +1,1 @@
+"""The report: studies or runs on one HTML page."""
