@@ -21,10 +21,11 @@ $(READY): requirements.lock pyproject.toml
 test: env
 	$(THREADS) $(BIN)/pytest -q -n 2 -m "not slow"
 
+# What takes longer, all faults among it. A process that has nothing left takes over tests of the other one.
 test-slow: env
-	$(THREADS) $(BIN)/pytest -q -n 2 -m slow
+	$(THREADS) $(BIN)/pytest -q -n 2 --dist worksteal -m slow
 
-# Faults and hostile input, all of them: half an hour. A sample of them is among the others.
+# Faults and hostile input alone, short and long.
 test-faults: env
 	$(THREADS) $(BIN)/pytest -q -n 2 -m faults
 

@@ -19,6 +19,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["WHYADAM_CACHE"] = str(shared / "whyadam-cache")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_backward_first() -> None:
+    """Where the first backward of a process is a compiled one, torch refuses any in forked children, as of faults."""
+    import torch
+
+    torch.ones((), requires_grad=True).backward()
+
+
 @pytest.fixture
 def mlp_config() -> dict[str, Any]:
     """A run of seconds: a small network on digits."""
