@@ -24,6 +24,7 @@ def check_combination(experiment: Experiment) -> None:
     _check_model_fits_task(experiment)
     _check_model_fits_examples(experiment)
     _check_lengths(experiment)
+    _check_sharding(experiment)
 
 
 def _check_task_fits_data(experiment: Experiment) -> None:
@@ -67,3 +68,10 @@ def _check_lengths(experiment: Experiment) -> None:
             f"training.micro_batch_size: {training.micro_batch_size} is more than training.batch_size, "
             f"{training.batch_size}"
         )
+
+
+def _check_sharding(experiment: Experiment) -> None:
+    training = experiment.training
+    for key in ("compile", "inject_noise"):
+        if training.shard and getattr(training, key):
+            raise ValueError(f"training.shard: goes without training.{key}; leave one of them out")

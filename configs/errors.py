@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..names import nearest
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ class ConfigError(UserError):
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.source = source
-        self.problems = tuple(map(_printable, problems))
+        self.problems = tuple(map(_shortened, problems))
         more = len(self.problems) - 1
         tail = f" (and {more} more: whyadam validate shows all)" if more else ""
         super().__init__(f"{source}: {self.problems[0]}{tail}")
 
 
-def _printable(problem: str) -> str:
+def _shortened(problem: str) -> str:
     """In one line of bearable length, whatever a file's keys and values hold."""
-    shown = "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in problem)
+    shown = printable(problem)
     return shown if len(shown) <= 500 else f"{shown[:500]}…"
 
 

@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).parent
 
 UNIDENTIFYING: dict[str, Any] = {
     "name": True,
-    "training": {"device", "workers", "checkpoint_every", "keep_checkpoints", "activation_checkpointing"},
+    "training": {"device", "workers", "checkpoint_every", "keep_checkpoints", "activation_checkpointing", "shard"},
     "hessian": {"processes"},
 }
 """Keys that change no result: a run stays the same run when they change."""

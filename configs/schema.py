@@ -76,6 +76,8 @@ class Training(Settings):
             and measurements use the model as it is.
         activation_checkpointing: compute activations again in the backward pass instead of keeping them; for the
             models of transformers. Not part of a run's identity: it changes no number.
+        shard: with several processes, each holds its share alone of the weights and of what the optimizer remembers;
+            one process holds all of it anyway. Not part of a run's identity.
         clip_grad_norm: largest global gradient norm, applied before any optimizer's own rule; none by default.
         inject_noise: noise of a known law on each step's gradient, before any clipping; none by default.
         device: where to train; ``auto`` is a GPU where there is one. Not part of a run's identity.
@@ -95,6 +97,7 @@ class Training(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     activation_checkpointing: bool = False
+    shard: bool = False
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     inject_noise: InjectedNoise | None = None
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"

@@ -28,7 +28,7 @@ def draw_contrasts(tuned: Rows, gaps: Rows, heterogeneity: Rows, out: Path) -> l
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     figure = new_figure(columns=2, rows=2)
     panels = figure.subplots(2, 2)
@@ -63,7 +63,7 @@ def draw_imbalance(gaps: Rows, out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     problems = list(dict.fromkeys((row["model"], row["batch"]) for row in gaps))
     figure = new_figure(columns=len(problems), rows=2)
@@ -94,7 +94,7 @@ def draw_causes(cells: Rows, effects: Rows, out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     figure = new_figure(columns=2, rows=1, legend_entries=18)
     left, right = figure.subplots(1, 2)

@@ -39,7 +39,7 @@ def draw_spectra(runs: Sequence[HessianRun], out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
 
     Raises:
         UserError: a run has no spectrum of the whole Hessian.
@@ -70,7 +70,7 @@ def draw_blocks(runs: Sequence[HessianRun], out: Path, step: int | None = None, 
         adam: the blocks as Adam's preconditioner makes them.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
 
     Raises:
         UserError: a run has no measurement of ``step``.

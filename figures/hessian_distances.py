@@ -36,7 +36,7 @@ def draw_distances(
         adam: between the blocks as Adam's preconditioner makes them.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
 
     Raises:
         UserError: a run has no measurement of ``step``, or no such distance.

@@ -94,7 +94,7 @@ def draw_heterogeneity(distances: Sequence[MeanDistances], measure: str, out: Pa
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     sigmas = list(dict.fromkeys(entry.sigma for entry in distances))
     networks = list(dict.fromkeys(entry.network for entry in distances))

@@ -28,7 +28,7 @@ def draw_losses(groups: Sequence[Group], out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     groups = sorted(groups, key=lambda group: (group.experiment.name, group.optimizer, group.lr or 0))
     highest = _highest_at_start(groups)

@@ -33,7 +33,7 @@ def draw_iterations(rows: Sequence[Mapping[str, Any]], out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure = new_figure(columns=1, rows=1)

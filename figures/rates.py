@@ -33,7 +33,7 @@ def draw_slopes(rows: Rows, out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     problems = [problem for problem in PROBLEMS if any(row["problem"] == problem for row in rows)]
     figure = _panels(len(problems), len(STATISTICS))
@@ -67,7 +67,7 @@ def draw_errors(rows: Rows, out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     rows = select(rows, problem="symmetric")
     known = different(rows, "alpha")
@@ -95,7 +95,7 @@ def draw_lower_bound(rows: Rows, out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     alphas = different(rows, "alpha")
     figure = _panels(1, len(alphas))
@@ -119,7 +119,7 @@ def draw_dimensions(rows: Rows, out: Path) -> list[Path]:
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
     """
     alphas = different(rows, "alpha")
     figure = _panels(1, len(alphas))

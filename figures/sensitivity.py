@@ -30,7 +30,7 @@ def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]
         out: path without ending.
 
     Returns:
-        The PNG and the PDF.
+        PNG, PDF and SVG.
 
     Raises:
         UserError: no optimizer has a learning rate.

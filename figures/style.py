@@ -59,12 +59,27 @@ def save_figure(figure: Figure, out: Path) -> list[Path]:
     import matplotlib
 
     out.parent.mkdir(parents=True, exist_ok=True)
+    _show_as_written(figure)
     paths = [out.with_name(without_ending(out) + ending) for ending in ENDINGS]
     with matplotlib.rc_context({"svg.hashsalt": "whyadam"}):
         for path in paths:
             # Without a date, and with names inside that do not change, the same figure is the same SVG.
             figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
+
+
+def _show_as_written(figure: Figure) -> None:
+    """A name out of a config may hold dollar signs, and need not be a formula."""
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():
+            try:
+                parser.parse(text.get_text())
+            except ValueError:
+                text.set_parse_math(False)
 
 
 def without_ending(out: Path) -> str:

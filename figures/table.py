@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 
+from ..errors import printable
 from .runs import Group, Run
 
 COLUMNS = ("optimizer", "lr", "seeds", "state", "steps", "train loss", "eval loss", "best eval loss", "seconds")
@@ -17,8 +18,11 @@ def loss_table(groups: Sequence[Group]) -> str:
 
 
 def aligned(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Lines of cells as text, their columns below each other and below the names of the columns."""
-    table = [columns, *lines]
+    """Lines of cells as text, their columns below each other and below the names of the columns.
+
+    Signs in a cell that a terminal would obey are written out.
+    """
+    table = [tuple(map(printable, line)) for line in (columns, *lines)]
     widths = [max(len(line[column]) for line in table) for column in range(len(columns))]
     texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])

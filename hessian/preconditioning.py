@@ -120,6 +120,6 @@ def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, tuple[Tensor, 
             raise UserError(f"{type(optimizer).__name__} has no Adam moments for {name}: train with Adam first")
         beta1, beta2 = groups[parameter]["betas"]
         step = float(state["step"])
-        root = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt() + groups[parameter]["eps"]
-        moments[name] = (root.detach(), (state["exp_avg"] / (1 - beta1**step)).detach())
+        mean, square = (state[key].detach().to(parameter.device) for key in ("exp_avg", "exp_avg_sq"))
+        moments[name] = (square / (1 - beta2**step)).sqrt() + groups[parameter]["eps"], mean / (1 - beta1**step)
     return moments

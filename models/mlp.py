@@ -34,13 +34,12 @@ class MLP(ModelSettings):
             ValueError: the task is no classification, or the size of its images is not known.
         """
         self.check(head)
-        if head.image_size is None:
-            raise ValueError(f"model.name: {self.name} must know the size of the images, which the data does not say")
+        image_size = self.image_size_of(head)
         from torch import nn
 
         activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[self.activation]
         layers: list[nn.Module] = [nn.Flatten()]
-        inputs = 3 * head.image_size**2
+        inputs = 3 * image_size**2
         for width in self.hidden:
             layers += [nn.Linear(inputs, width), activation()]
             inputs = width

@@ -44,12 +44,11 @@ class ScaledMLP(ModelSettings):
             ValueError: the task is no classification, or the size of its images is not known.
         """
         self.check(head)
-        if head.image_size is None:
-            raise ValueError(f"model.name: {self.name} must know the size of the images, which the data does not say")
+        image_size = self.image_size_of(head)
         from .scaled_layers import scaled_layers
 
         factors = [self.contrast**exponent for exponent in self.exponents()]
-        return scaled_layers((3 * head.image_size**2, *self.hidden, head.outputs), factors)
+        return scaled_layers((3 * image_size**2, *self.hidden, head.outputs), factors)
 
     def exponents(self) -> list[float]:
         """The s of each layer; 0 if there is one layer alone."""

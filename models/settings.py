@@ -59,6 +59,16 @@ class ModelSettings(NamedSettings):
         if head.image_size is not None and (refusal := self.refuse_images(head.image_size)):
             raise UserError(refusal)
 
+    def image_size_of(self, head: Head) -> int:
+        """The side of the images in pixels, for a model that cannot be built without.
+
+        Raises:
+            ValueError: the data does not say.
+        """
+        if head.image_size is None:
+            raise UserError(f"model.name: {self.name} must know the size of the images, which the data does not say")
+        return head.image_size
+
     def build(self, head: Head) -> nn.Module:
         """The model with random weights from torch's global generator.
 

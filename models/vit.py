@@ -42,14 +42,13 @@ class ViTSettings(TransformerSettings):
             ValueError: the task is no classification, its images do not fit, or their size is not known.
         """
         self.check(head)
-        if head.image_size is None:
-            raise ValueError(f"model.name: {self.name} must know the size of the images, which the data does not say")
+        image_size = self.image_size_of(head)
         from torchvision.models import VisionTransformer
 
         from .attention import attend_eagerly
 
         model = VisionTransformer(
-            image_size=head.image_size,
+            image_size=image_size,
             patch_size=self.patch_size,
             num_layers=self.n_layer,
             num_heads=self.n_head,

@@ -7,13 +7,14 @@ instead of many, which is what counts on a GPU and for many small parameters. Fu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .formula import Constants, Formula, ListState, State
+from .sharding import Layout, shard
 
 PIECE = 2**17
 """Elements that each thread of the plain loop takes at once: half a mebibyte, a part of a processor core's cache."""
@@ -21,12 +22,24 @@ PIECE = 2**17
 
 @dataclass
 class Part:
-    """The parameters of one group, on one device and of one type, that have a gradient; and their states."""
+    """The parameters of one group that have a gradient, on one device, of one type and layout; and their states."""
 
     group: dict[str, Any]
+    layout: Layout | None = None
     parameters: list[Tensor] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
+
+    def shards(self) -> Part:
+        """The part as plain tensors: itself, or this process's shards, which share its memory."""
+        if self.layout is None:
+            return self
+        return replace(
+            self,
+            parameters=[shard(parameter, self.layout) for parameter in self.parameters],
+            gradients=[shard(gradient, self.layout) for gradient in self.gradients],
+            states=[{name: shard(value, self.layout) for name, value in state.items()} for state in self.states],
+        )
 
     def oriented_gradients(self) -> list[Tensor]:
         """The gradients as the rules take them in."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .execution import Part, step_options, update_one_by_one, update_parameter
+from .execution import Part, step_options, update_one_by_one, update_parameter, working_dtype
 from .formula import Constants, Formula
 
 _compiles: dict[tuple[type[Formula], str, torch.dtype], bool] = {}
@@ -37,7 +37,9 @@ def update_fused(formula: type[Formula], part: Part, constants: Constants) -> No
 def fused_norm(parts: list[Part]) -> Tensor | None:
     """The Euclidean norm of all gradients, by the kernels; None unless all are fused and the kernels take them."""
     for part in parts:
-        if not part.group["fused"] or not _in_reach_of_kernels(part) or not all(map(kernels.takes, part.gradients)):
+        if not part.group["fused"] or part.layout is not None or not _in_reach_of_kernels(part):
+            return None
+        if not all(map(kernels.takes, part.gradients)):
             return None
     return kernels.norm([gradient for part in parts for gradient in part.gradients])
 
@@ -48,11 +50,14 @@ def _in_reach_of_kernels(part: Part) -> bool:
 
 
 def _update_by_kernel(formula: type[Formula], part: Part, constants: Constants, kernel: kernels.Kernel) -> None:
-    """Those tensors that the kernels do not take, such as transposed ones, go through the plain body."""
+    """Those tensors that the kernels do not take, such as transposed ones, go through the plain body.
+
+    So does a parameter with a state that the kernel leaves out: a momentum that a schedule has brought down to 0.
+    """
     options, rows = step_options(part.group), []
     for parameter, gradient, state in zip(part.parameters, part.gradients, part.states, strict=True):
         row = [parameter, gradient, *(state[name] for name in kernel.states)]
-        if all(map(kernels.takes, row)):
+        if len(state) == len(kernel.states) and all(map(kernels.takes, row)):
             rows.append(row)
         else:
             update_parameter(formula, parameter, gradient, state, constants, **options)
@@ -64,12 +69,12 @@ def _update_by_kernel(formula: type[Formula], part: Part, constants: Constants, 
 def _update_compiled(formula: type[Formula], part: Part, constants: Constants) -> None:
     """Those parameters that are not contiguous, and those of one element, go through the body uncompiled."""
     options = step_options(part.group)
-    compiled_options = _with_tensor_lr(options)
+    moving_options, moving_constants = _for_compiled(options, constants, part)
     for parameter, gradient, state in zip(part.parameters, part.gradients, part.states, strict=True):
         # torch.compile would compile anew for every number of dimensions, and for sizes 0 and 1.
         if parameter.numel() > 1 and all(t.is_contiguous() for t in (parameter, gradient, *state.values())):
             flat_state = {name: _flat(tensor) for name, tensor in state.items()}
-            _compiled()(formula, _flat(parameter), _flat(gradient), flat_state, constants, **compiled_options)
+            _compiled()(formula, _flat(parameter), _flat(gradient), flat_state, moving_constants, **moving_options)
             torch.autograd.graph.increment_version(parameter)
         else:
             update_parameter(formula, parameter, gradient, state, constants, **options)
@@ -85,9 +90,16 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.view(-1).data
 
 
-def _with_tensor_lr(options: dict[str, Any]) -> dict[str, Any]:
-    """The same options; as a tensor, the learning rate can follow a schedule without being compiled anew."""
-    return options | {"lr": torch.tensor(options["lr"], dtype=torch.float64)}
+def _for_compiled(options: dict[str, Any], constants: Constants, part: Part) -> tuple[dict[str, Any], Constants]:
+    """Both with tensors for what a schedule moves, learning rate and momentum: numbers would be compiled in."""
+    sample = part.parameters[0]
+    as_tensor = functools.partial(torch.full, (), dtype=working_dtype(sample), device=sample.device)
+    if "momentum" in constants:
+        constants = constants | {"momentum": as_tensor(constants["momentum"])}
+    if "betas" in constants:
+        beta1, beta2 = constants["betas"]
+        constants = constants | {"betas": (as_tensor(beta1), beta2)}
+    return options | {"lr": torch.tensor(options["lr"], dtype=torch.float64)}, constants
 
 
 def _can_compile(formula: type[Formula], part: Part, constants: Constants) -> bool:
@@ -100,7 +112,8 @@ def _can_compile(formula: type[Formula], part: Part, constants: Constants) -> bo
         parameter, gradient = sample.new_zeros(8), part.gradients[0].new_ones(8)
         state = {name: tensor.new_zeros(8) for name, tensor in part.states[0].items()}
         try:
-            _compiled()(formula, parameter, gradient, state, constants, **_with_tensor_lr(step_options(part.group)))
+            options, constants = _for_compiled(step_options(part.group), constants, part)
+            _compiled()(formula, parameter, gradient, state, constants, **options)
             _compiles[key] = True
         except Exception as error:  # torch.compile's failures have no public type in common
             _compiles[key] = False

@@ -12,7 +12,7 @@ from .execution import Part
 from .formula import Constants, State
 from .fused import fused_norm
 from .kernels import Kernel
-from .update_rule import norm_of_parts
+from .norms import norm_of_parts
 
 
 class GClip(ClippedSGD):
@@ -27,7 +27,7 @@ class GClip(ClippedSGD):
     def global_norm(self, parts: list[Part]) -> Tensor:
         """‖g‖ over all parameters."""
         norm = fused_norm(parts)
-        return norm_of_parts([part.gradients for part in parts]) if norm is None else norm
+        return norm_of_parts(parts, [part.gradients for part in parts]) if norm is None else norm
 
     def constants(self, group: dict[str, Any], norm: Tensor | None) -> Constants:
         """The momentum and the factor min(clip/‖g‖, 1), a tensor, so that no step waits for the device."""

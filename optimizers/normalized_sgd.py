@@ -10,7 +10,7 @@ from torch import Tensor
 from .averaged_gradient import AveragedGradient
 from .execution import Part
 from .formula import Constants, ListState, State
-from .update_rule import norm_of_parts
+from .norms import norm_of_parts
 
 
 class NormalizedSGD(AveragedGradient):
@@ -29,7 +29,7 @@ class NormalizedSGD(AveragedGradient):
 
     def global_norm(self, parts: list[Part]) -> Tensor:
         """‖m‖ over all parameters."""
-        return norm_of_parts([part.listed_states().get("exp_avg", part.gradients) for part in parts])
+        return norm_of_parts(parts, [part.listed_states().get("exp_avg", part.gradients) for part in parts])
 
     def constants(self, group: dict[str, Any], norm: Tensor | None) -> Constants:
         """The norm, kept above 0 in every type so that m = 0 gives a step of 0."""

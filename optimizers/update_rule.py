@@ -13,13 +13,16 @@ from .execution import Part, update_one_by_one, update_together, working_dtype
 from .formula import Constants, Formula, State
 from .fused import update_fused
 from .limits import check_group
+from .norms import combine_norms, norm_of_parts
+from .sharding import layout, norm_over_shards, sum_over_shards
 
 
 class UpdateRule(Formula, Optimizer):
     """What our rules share; a rule adds its state, its constants and its formula.
 
     As in ``torch.optim``: parameter groups, closures, missing gradients, ``maximize``, ``foreach``, ``fused``,
-    ``state_dict``. Weight decay is decoupled. The state of half-precision parameters is in float32.
+    ``state_dict``. Weight decay is decoupled. The state of half-precision parameters is in float32. DTensors are
+    updated shard by shard, with norms over all shards. ``torch.compile`` leaves a step as it is; ``fused`` compiles it.
     """
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -41,6 +44,8 @@ class UpdateRule(Formula, Optimizer):
         """How many coordinates of a parameter the last step scaled down; None for a rule that does not clip."""
         return None
 
+    # Compiled by an outer torch.compile, it would be compiled anew for each shape and learning rate.
+    @torch._disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient.
@@ -58,9 +63,10 @@ class UpdateRule(Formula, Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        parts = self._parts()
-        for part in parts:
+        whole_parts = self._parts()
+        for part in whole_parts:
             self._start_states(part)
+        parts = [part.shards() for part in whole_parts]
         self.prepare(parts)
         for part, constants in self._with_constants(parts):
             _execution(part)(type(self), part, constants)
@@ -82,23 +88,28 @@ class UpdateRule(Formula, Optimizer):
         Raises:
             RuntimeError: the gradients are gone, or there was no step.
         """
-        parts = self._parts()
-        if not parts or any(
-            set(self.state_names(part.group)) - state.keys() for part in parts for state in part.states
+        whole_parts = self._parts()
+        if not whole_parts or any(
+            set(self.state_names(part.group)) - state.keys() for part in whole_parts for state in part.states
         ):
             raise RuntimeError("telemetry() describes the last step: call it after step() and before zero_grad()")
-        updates, clipped, coordinates = [], [], 0
+        coordinates = sum(parameter.numel() for part in whole_parts for parameter in part.parameters)
+        parts = [part.shards() for part in whole_parts]
+        updates, counts = [], []
         for part, constants in self._with_constants(parts):
+            norms, clipped = [], []
             for gradient, state in zip(part.oriented_gradients(), part.states, strict=True):
                 direction = self.direction(gradient, state, constants)
-                updates.append(torch.linalg.vector_norm(direction) * part.group["lr"])
+                norms.append(torch.linalg.vector_norm(direction) * part.group["lr"])
                 clipped.append(self.clipped(gradient, state, constants))
-                coordinates += gradient.numel()
-        counts = [count.to(updates[0].device) for count in clipped if count is not None]
+            updates.append(norm_over_shards(torch.stack(norms), part.layout))
+            known = [count for count in clipped if count is not None]
+            if known:
+                counts.append(sum_over_shards(torch.stack(known).sum(), part.layout).to(updates[0].device))
         return {
             "clip_fraction": torch.stack(counts).sum() / coordinates if counts else None,
-            "grad_norm": norm_of_parts([part.gradients for part in parts]),
-            "update_norm": _combine_norms(updates),
+            "grad_norm": norm_of_parts(parts, [part.gradients for part in parts]),
+            "update_norm": combine_norms(updates),
         }
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -109,23 +120,52 @@ class UpdateRule(Formula, Optimizer):
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        check_group(group)
-        if not all(parameter.is_floating_point() for parameter in group["params"]):
-            raise ValueError(f"{type(self).__name__} updates real floating-point parameters only")
+        try:
+            check_group(group)
+            if not all(parameter.is_floating_point() for parameter in group["params"]):
+                raise ValueError(f"{type(self).__name__} updates real floating-point parameters only")
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict()`` gave, as in ``torch.optim``."""
-        super().load_state_dict(state_dict)
-        # torch casts a state to its parameter's type; those of half-precision parameters go back to float32, exactly.
-        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
+        """Load what ``state_dict()`` gave, as in ``torch.optim``.
+
+        Raises:
+            ValueError: it does not fit: other groups, other sizes, or another rule's hyperparameters.
+        """
+        loaded: dict[str, Any] = {}
+
+        def before(_: Optimizer, given: dict[str, Any]) -> None:
+            # Torch adds "differentiable" to the defaults by itself.
+            known = {name for group in given["param_groups"] for name in group} | {"differentiable"}
+            missing = sorted(self.defaults.keys() - known)
+            if missing:
+                raise ValueError(f"not a state of {type(self).__name__}: it has no {', '.join(missing)}")
+            loaded.update(given)
+
+        # The user's own hooks come before the first and after the second.
+        hooks = (
+            self.register_load_state_dict_pre_hook(before),
+            self.register_load_state_dict_post_hook(lambda _: self._restore_types(loaded), prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _restore_types(self, loaded: dict[str, Any]) -> None:
+        """Undo that torch has cast each state to its parameter's type, which may be half precision."""
+        saved = [index for group in loaded["param_groups"] for index in group["params"]]
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for index, parameter in zip(saved, parameters, strict=True):
-            for name, value in state_dict["state"].get(index, {}).items():
+            for name, value in loaded["state"].get(index, {}).items():
                 self.state[parameter][name] = value.to(parameter.device, working_dtype(parameter))
 
     def _parts(self) -> list[Part]:
-        """Every parameter that has a gradient, by group, device and type."""
-        parts: dict[tuple[int, torch.device, torch.dtype], Part] = {}
+        """Every parameter that has a gradient, by group, device, type and layout."""
+        parts: dict[Any, Part] = {}
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:
                 gradient = parameter.grad
@@ -133,15 +173,17 @@ class UpdateRule(Formula, Optimizer):
                     continue
                 if gradient.layout != torch.strided:
                     raise ValueError(f"{type(self).__name__} does not support sparse gradients")
-                key = number, parameter.device, parameter.dtype
-                part = parts.get(key) or parts.setdefault(key, Part(group))
+                spread = layout(parameter)
+                key = number, parameter.device, parameter.dtype, spread
+                part = parts.get(key) or parts.setdefault(key, Part(group, spread))
                 part.parameters.append(parameter)
                 part.gradients.append(gradient)
                 part.states.append(self.state[parameter])
         return list(parts.values())
 
     def _start_states(self, part: Part) -> None:
-        names = self.state_names(part.group)
+        # A state outlives the momentum that a schedule brings down to 0 and up again.
+        names = dict.fromkeys((*self.state_names(part.group), *(name for state in part.states for name in state)))
         for parameter, state in zip(part.parameters, part.states, strict=True):
             for name in names:
                 if name not in state:
@@ -151,21 +193,6 @@ class UpdateRule(Formula, Optimizer):
         norm = self.global_norm(parts) if parts else None
         for part in parts:
             yield part, self.constants(part.group, None if norm is None else norm.to(part.parameters[0].device))
-
-
-def norm_of_parts(parts: list[list[Tensor]]) -> Tensor:
-    """The Euclidean norm of all tensors together; each list is of one device and type.
-
-    Returns:
-        0-dimensional, on the device of the first tensor, of at least single precision.
-    """
-    return _combine_norms(
-        [norm for tensors in parts for norm in torch._foreach_norm(tensors, 2, dtype=working_dtype(tensors[0]))]
-    )
-
-
-def _combine_norms(norms: list[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
 
 
 def _execution(part: Part) -> Callable[[type[Formula], Part, Constants], None]:

@@ -90,7 +90,7 @@ class Loops:
                     experiment,
                     self.problem,
                     state,
-                    Observer(experiment, self.problem, checkpoints, recorder, []),
+                    Observer(experiment, self.problem, checkpoints, recorder, [], interruption),
                     interruption,
                 )
                 return self.clock.seconds() - start - recorder.spent_measuring

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..errors import DivergedError, UserError
 from .devices import choose_device
+from .interruption import Interrupted
 
 PATIENCE = timedelta(hours=24)
 """So long the other ranks wait for the first one, which evaluates and measures alone."""
 
-SHARED_KINDS: tuple[type[Exception], ...] = (DivergedError, UserError, OSError)
+SHARED_KINDS: tuple[type[Exception], ...] = (DivergedError, Interrupted, UserError, OSError)
 """Errors that mean the same on a rank that only hears of them; the rest are a RuntimeError there."""
 
 MESSAGE_BYTES = 2000

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from ..configs.schema import Experiment
+from ..configs.schema import Experiment, Training
 from ..data.batches import BatchOrder, training_batches
 from ..seeds import derive_seed
 from ..tasks.problem import Problem
 from .compilation import CompiledProblem
 from .distributed import ALONE, Ranks
 from .interruption import Interruption
+from .layout import Replicated
 from .observer import Observer
-from .schedule import is_due, learning_rate_factor, number_of_steps
+from .schedule import Due, is_due, learning_rate_factor, number_of_steps
 from .shared_batch_norm import share_batch_norm
 from .state import TrainingState
 from .step import take_step
@@ -25,24 +26,22 @@ def train(
     observer: Observer | None,
     interruption: Interruption,
     ranks: Ranks = ALONE,
-) -> str:
-    """Take a run from where its state stands to its last step, or to the first signal.
+) -> None:
+    """Take a run from where its state stands to its last step.
 
     All that it writes is a function of the experiment alone, wall-clock time aside: each random stream is derived from
     the seed and the step, and nothing that is measured on the way changes what comes after.
 
     Args:
         experiment: the config.
-        problem: its model is in training mode, on the device.
+        problem: its model is in training mode, on the device; in main memory if it is to be sharded.
         state: where the run stands; it goes along.
         observer: looks at it between the steps; None on a rank that leaves that to another one.
-        interruption: notices signals; afterwards it has that of any rank.
+        interruption: notices signals, on each rank.
         ranks: those that train together; all take the same steps and stop at the same one.
 
-    Returns:
-        ``done`` or ``interrupted``; a checkpoint of that moment has been written.
-
     Raises:
+        Interrupted: a signal has come to any rank; a checkpoint of that moment has been written.
         DivergedError: a loss or a gradient was no finite number; what had been written stays.
         UserError: the batch cannot be shared by that many ranks.
         ConnectionError: another rank is gone.
@@ -51,14 +50,9 @@ def train(
     order = BatchOrder(len(problem.train), settings.batch_size, seed=seed, start_step=state.step)
     share = ranks.share(order.batch_size)
     steps = number_of_steps(settings, len(problem.train))
-    trained = share_batch_norm(problem, settings, order.batch_size, ranks)
-    if settings.compile:
-        trained = CompiledProblem(trained.model, trained.task)
+    layout = _lay_out(problem, state, settings, order.batch_size, ranks)
 
-    if state.step == 0:
-        with ranks.failing_together():
-            if observer is not None:
-                observer.begin(state)
+    _look(layout, observer, state, is_due=bool(Due.after(state.step, steps, experiment)))
 
     for micro_batches in training_batches(
         problem.train, order, steps, micro_batch_size=settings.micro_batch_size, workers=settings.workers, share=share
@@ -70,13 +64,12 @@ def train(
         torch.manual_seed(derive_seed(seed, "dropout", state.step, *ranks.stream))
 
         result = take_step(
-            trained,
+            layout,
             state.optimizer,
             micro_batches,
             settings,
-            measure=observer is not None and is_due(state.step + 1, settings.log_every, steps),
+            measure=is_due(state.step + 1, settings.log_every, steps),
             noise_seed=derive_seed(seed, "inject_noise", state.step),
-            ranks=ranks,
         )
         examples, tokens, signals = ranks.gather(
             sum(len(next(iter(batch.values()))) for batch in micro_batches),
@@ -86,13 +79,31 @@ def train(
         state.step += 1
         state.examples += sum(examples)
         state.tokens += sum(tokens)
-        # One that comes from here on is noticed after the next step, by all ranks.
-        signal = max(signals)
-
         with ranks.failing_together():
             if observer is not None:
-                observer.after_step(state, result, is_last=signal > 0)
-        if signal > 0 and state.step < steps:
-            interruption.signal = signal
-            return "interrupted"
-    return "done"
+                observer.recorder.record_step(state, result)
+        # Where one comes from here on, rank 0 may stop in the middle of a measurement, or all stop after the next step.
+        interruption.signal = max(signals) or interruption.signal
+        _look(layout, observer, state, is_due=max(signals) > 0 or bool(Due.after(state.step, steps, experiment)))
+
+
+def _look(layout: Replicated, observer: Observer | None, state: TrainingState, *, is_due: bool) -> None:
+    """Let rank 0 look at the whole model, while the others wait; all must agree whether it is due."""
+    if not is_due:
+        return
+    with layout.whole(), layout.ranks.failing_together():
+        if observer is not None:
+            observer.look(state)
+
+
+def _lay_out(problem: Problem, state: TrainingState, settings: Training, batch_size: int, ranks: Ranks) -> Replicated:
+    """Who holds what of the model that is trained."""
+    if settings.shard and not ranks.is_alone:
+        # What it needs of torch takes a second to import.
+        from .sharding import Sharded
+
+        return Sharded(problem, state, settings, batch_size, ranks)
+    trained = share_batch_norm(problem, settings, batch_size, ranks)
+    if settings.compile:
+        trained = CompiledProblem(trained.model, trained.task)
+    return Replicated(trained, ranks)

@@ -81,6 +81,10 @@ class MetricsFile:
         """The losses of the rows which were already there."""
         return [float(row["loss"]) for row in self._kept if row["split"] == split]
 
+    def had(self, step: int, split: str) -> bool:
+        """Whether there is such a row among those which were already there."""
+        return any(int(row["step"]) == step and row["split"] == split for row in self._kept)
+
     def append(self, row: MetricsRow) -> None:
         """Write one row through to the operating system."""
         self._writer.writerow([_as_text(getattr(row, column)) for column in COLUMNS])

@@ -37,13 +37,14 @@ class NoiseMeter:
         self._record = record
 
     def measure_if_due(self, step: int) -> None:
-        """Measure if the config asks for it after ``step`` steps.
+        """Measure if the config asks for it after ``step`` steps; of a run that goes on, unless it has been done.
 
         Raises:
             DivergedError: a gradient is no finite number.
             UserError: the settings do not fit the data.
         """
-        if self._is_wanted and self._settings.is_due(step):
+        is_done = step > 0 and self._record.is_complete(step)
+        if self._is_wanted and self._settings.is_due(step) and not is_done:
             try:
                 self.measure(step)
             except FloatingPointError as error:

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from ..configs.schema import Experiment
 from ..tasks.problem import Problem
+from ..tasks.settings import Scores
 from .checkpoints import Checkpoints
 from .evaluation import evaluate
+from .interruption import Interrupted, Interruption
 from .recorder import Recorder
-from .schedule import is_due, number_of_steps
+from .schedule import Due, number_of_steps
 from .state import TrainingState
-from .step import StepResult
 
 
 class Meter(Protocol):
@@ -34,6 +35,7 @@ class Observer:
         checkpoints: those of the run folder.
         recorder: writes rows and the status.
         meters: what else is measured.
+        interruption: notices signals, which end evaluations and measurements in the middle.
     """
 
     experiment: Experiment
@@ -41,40 +43,37 @@ class Observer:
     checkpoints: Checkpoints
     recorder: Recorder
     meters: Sequence[Meter]
+    interruption: Interruption
 
-    def begin(self, state: TrainingState) -> None:
-        """Before the first step.
+    def look(self, state: TrainingState) -> None:
+        """Do what is due at this step, as far as it has not been done: also where a process begins.
 
         Raises:
             DivergedError: the loss or what is measured is no finite number.
+            Interrupted: a signal has come; a checkpoint has been written, unless the run has not begun to train.
         """
+        steps = number_of_steps(self.experiment.training, len(self.problem.train))
+        due = Due.after(state.step, steps, self.experiment)
         with self.recorder.measuring():
-            self._evaluate(state)
-            self._measure(0)
-            if 0 in self.experiment.training.keep_checkpoints:
-                self.checkpoints.save(0, state.to_checkpoint())
+            try:
+                with self.interruption.stopping_at_once():
+                    scores = self._scores() if due.evaluation and not self.recorder.has_evaluated(state.step) else None
+            except Interrupted:
+                if state.step > 0:
+                    self._save(state)
+                raise
+            if scores is not None:
+                self.recorder.record_evaluation(state, scores)
+            # Before a measurement, which may take minutes: from here on nothing of the run can be lost.
+            if due.checkpoint or (due.measurement and state.step > 0):
+                self._save(state)
+            if due.measurement:
+                with self.interruption.stopping_at_once():
+                    for meter in self.meters:
+                        meter.measure_if_due(state.step)
 
-    def after_step(self, state: TrainingState, result: StepResult, *, is_last: bool) -> None:
-        """After each step; ``is_last`` where the process ends with it, in the middle of the run or not.
+    def _scores(self) -> Scores:
+        return evaluate(self.problem, self.experiment.training, self.experiment.seed)
 
-        Raises:
-            DivergedError: a loss, the gradient or what is measured is no finite number.
-        """
-        settings = self.experiment.training
-        steps = number_of_steps(settings, len(self.problem.train))
-        self.recorder.record_step(state, result)
-        with self.recorder.measuring():
-            if is_due(state.step, settings.eval_every, steps):
-                self._evaluate(state)
-            self._measure(state.step)
-            is_asked_for = is_last or state.step in settings.keep_checkpoints
-            if is_asked_for or is_due(state.step, settings.checkpoint_every, steps):
-                self.checkpoints.save(state.step, state.to_checkpoint())
-
-    def _evaluate(self, state: TrainingState) -> None:
-        scores = evaluate(self.problem, self.experiment.training, self.experiment.seed)
-        self.recorder.record_evaluation(state, scores)
-
-    def _measure(self, step: int) -> None:
-        for meter in self.meters:
-            meter.measure_if_due(step)
+    def _save(self, state: TrainingState) -> None:
+        self.checkpoints.save(state.step, state.to_checkpoint())

@@ -82,6 +82,10 @@ class Recorder:
             self._progress.note(loss=loss)
         self._progress.advance()
 
+    def has_evaluated(self, step: int) -> bool:
+        """Whether the row of an evaluation at this step was there already when the process began."""
+        return self._metrics.had(step, "eval")
+
     def record_evaluation(self, state: TrainingState, scores: Scores) -> None:
         """Write an evaluation row.
 

@@ -21,7 +21,7 @@ from .checkpoints import Checkpoints
 from .devices import forget_peak_memory, peak_memory_mib
 from .distributed import Ranks, joined_ranks
 from .hessian import HessianMeter
-from .interruption import Interruption
+from .interruption import Interrupted, Interruption
 from .loop import train
 from .metrics import MetricsFile, rows_until
 from .noise import NoiseMeter
@@ -92,17 +92,24 @@ def _run(experiment: Experiment, folder: RunFolder, ranks: Ranks) -> RunResult:
             status = {"device": str(device), "processes": ranks.size, "error": None}
             folder.write_status(state="running", **status, **describe_environment())
         problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed)
-        problem.model.to(device).train()
+        is_sharded = experiment.training.shard and not ranks.is_alone
+        home = torch.device("cpu") if is_sharded else device
+        problem.model.to(home).train()
         optimizer = build_optimizer(experiment.optimizer, problem.model.named_parameters())
         state = TrainingState(problem.model, optimizer)
         checkpoints = Checkpoints(folder.checkpoints, experiment.training.keep_checkpoints)
-        resumed = _restore(state, checkpoints, folder.metrics, device, ranks)
+        resumed = _restore(state, checkpoints, folder.metrics, home, ranks)
     _check_same_start(state, ranks)
-    observing = _observer(experiment, problem, folder, state, resumed) if ranks.is_first else nullcontext()
-    with observing as observer, Interruption(is_patient=not ranks.is_alone) as interruption:
-        error = None
+    interruption = Interruption(is_patient=not ranks.is_alone)
+    observing = (
+        _observer(experiment, problem, folder, state, interruption, resumed) if ranks.is_first else nullcontext()
+    )
+    with observing as observer, interruption:
+        ending, error = "done", None
         try:
-            ending = train(experiment, problem, state, observer, interruption, ranks)
+            train(experiment, problem, state, observer, interruption, ranks)
+        except Interrupted as stop:
+            ending, interruption.signal = "interrupted", stop.signal
         except DivergedError as divergence:
             ending, error = "diverged", str(divergence)
         # The others stay until the first one has written: torchrun ends all when one is gone.
@@ -116,7 +123,12 @@ def _run(experiment: Experiment, folder: RunFolder, ranks: Ranks) -> RunResult:
 
 @contextmanager
 def _observer(
-    experiment: Experiment, problem: Problem, folder: RunFolder, state: TrainingState, resumed: bool
+    experiment: Experiment,
+    problem: Problem,
+    folder: RunFolder,
+    state: TrainingState,
+    interruption: Interruption,
+    resumed: bool,
 ) -> Iterator[Observer]:
     """What writes into the run folder from here on; what had been written after the state is removed."""
     checkpoints = Checkpoints(folder.checkpoints, experiment.training.keep_checkpoints)
@@ -133,7 +145,7 @@ def _observer(
         Progress(folder.path.name, steps, start=state.step) as progress,
     ):
         recorder = Recorder(folder, metrics, progress, epoch_length=len(problem.train))
-        yield Observer(experiment, problem, checkpoints, recorder, meters)
+        yield Observer(experiment, problem, checkpoints, recorder, meters, interruption)
 
 
 def _check_same_start(state: TrainingState, ranks: Ranks) -> None:

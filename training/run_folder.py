@@ -55,14 +55,17 @@ class RunFolder:
         """The folder of checkpoints."""
         return self.path / "checkpoints"
 
-    def lock(self) -> FileLock:
+    def lock(self, patience: float = 0.0) -> FileLock:
         """A lock that this process holds until it is released or dies.
+
+        Args:
+            patience: seconds to wait for another process to let go of it.
 
         Raises:
             RunBusyError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=patience)
         try:
             lock.acquire()
         except Timeout:

@@ -1,10 +1,11 @@
-"""The learning rate as a share of the configured one, and the length of a run."""
+"""The learning rate as a share of the configured one, the length of a run, and what is due on the way."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from ..configs.schema import Schedule, Training
+from ..configs.schema import Experiment, Schedule, Training
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -40,3 +41,25 @@ def number_of_steps(training: Training, examples: int) -> int:
 def is_due(step: int, every: int, steps: int) -> bool:
     """Whether something is due after ``step`` of ``steps`` steps that comes at regular intervals and at the end."""
     return step % every == 0 or step == steps
+
+
+@dataclass(frozen=True)
+class Due:
+    """What the config asks for after a step; training itself aside."""
+
+    evaluation: bool
+    measurement: bool
+    checkpoint: bool
+
+    @classmethod
+    def after(cls, step: int, steps: int, experiment: Experiment) -> Due:
+        """What is due after ``step`` of ``steps`` steps; at 0, before the first one."""
+        settings, noise, hessian = experiment.training, experiment.noise, experiment.hessian
+        is_measured = noise is not None and noise.is_due(step)
+        is_measured |= hessian is not None and hessian.is_due(step, steps)
+        is_saved = step in settings.keep_checkpoints or (step > 0 and is_due(step, settings.checkpoint_every, steps))
+        return cls(is_due(step, settings.eval_every, steps), is_measured, is_saved)
+
+    def __bool__(self) -> bool:
+        """Whether anything is."""
+        return self.evaluation or self.measurement or self.checkpoint

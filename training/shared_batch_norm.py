@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
-from itertools import chain
 
 from torch import nn
 
@@ -12,6 +10,7 @@ from ..configs.schema import Training
 from ..errors import UserError
 from ..tasks.problem import Problem
 from .distributed import Ranks
+from .twin import twin_of
 
 
 def share_batch_norm(problem: Problem, settings: Training, batch_size: int, ranks: Ranks) -> Problem:
@@ -28,8 +27,7 @@ def share_batch_norm(problem: Problem, settings: Training, batch_size: int, rank
     Raises:
         UserError: the statistics cannot be shared: on a CPU, or where a step has several forward passes.
     """
-    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in problem.model.modules())
-    if ranks.is_alone or not has_batch_norm:
+    if ranks.is_alone or not has_batch_norm(problem.model):
         return problem
     if next(problem.model.parameters()).device.type != "cuda":
         raise UserError(
@@ -44,6 +42,9 @@ def share_batch_norm(problem: Problem, settings: Training, batch_size: int, rank
 
 def synchronised_twin(model: nn.Module) -> nn.Module:
     """A second model of the same tensors, parameters and running statistics, with SyncBatchNorm for BatchNorm."""
-    tensors = chain(model.parameters(), model.buffers())
-    twin = deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    return nn.SyncBatchNorm.convert_sync_batchnorm(twin)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(twin_of(model))
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a layer of the model normalises by statistics of the batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.schema import Training
-from ..tasks.problem import Problem
 from ..tasks.settings import Batch
 from .activations import activation_checkpointing
 from .devices import autocast, to_device
-from .distributed import ALONE, Ranks
 from .injected_noise import inject_noise
+from .layout import Replicated
 
 
 @dataclass(frozen=True)
@@ -38,37 +37,39 @@ class StepResult:
     clip_fraction: Tensor | float | None = None
 
 
-def accumulate_gradient(
-    problem: Problem, micro_batches: Sequence[Batch], precision: str, ranks: Ranks = ALONE
-) -> Tensor:
+def accumulate_gradient(layout: Replicated, micro_batches: Sequence[Batch], precision: str) -> Tensor:
     """Add the gradient of the mean loss over all micro-batches to ``.grad``, and give that loss.
 
     Every micro-batch is weighted by its number of loss terms (labels, tokens), not by its size, so that any split of
     a batch gives the same gradient. Of several ranks each gives what its own micro-batches add to the mean over all.
     """
+    problem = layout.problem
     device = next(problem.model.parameters()).device
     terms = torch.stack([problem.task.count(batch) for batch in micro_batches]).sum()
-    ranks.sum([terms])
+    layout.ranks.sum([terms])
     terms = terms.to(device)
     total = torch.zeros((), device=device)
-    for batch in micro_batches:
+    for number in range(max(len(micro_batches), layout.fewest_passes)):
+        batch = micro_batches[min(number, len(micro_batches) - 1)]
         with autocast(device, precision):
             loss, _ = problem.loss(problem.model, to_device(batch, device))
         mean_share = loss / terms
+        if number >= len(micro_batches):
+            # The others fetch this rank's shards in each of their passes: it goes along and adds nothing.
+            mean_share = mean_share * 0
         mean_share.backward()
         total += mean_share.detach()
     return total
 
 
 def take_step(
-    problem: Problem,
+    layout: Replicated,
     optimizer: torch.optim.Optimizer,
     micro_batches: Sequence[Batch],
     settings: Training,
     *,
     measure: bool = False,
     noise_seed: int = 0,
-    ranks: Ranks = ALONE,
 ) -> StepResult:
     """Take one step; with ``measure`` also say how far it went and how much of it was clipped.
 
@@ -79,14 +80,13 @@ def take_step(
     the device wait, it is taken and found out by whoever reads ``is_finite``.
     """
     optimizer.zero_grad(set_to_none=True)
-    with activation_checkpointing(problem.model) if settings.activation_checkpointing else nullcontext():
-        loss = accumulate_gradient(problem, micro_batches, settings.precision, ranks)
-    parameters = [parameter for parameter in problem.model.parameters() if parameter.grad is not None]
+    with activation_checkpointing(layout.problem.model) if settings.activation_checkpointing else nullcontext():
+        loss = accumulate_gradient(layout, micro_batches, settings.precision)
+    parameters = layout.add_up(loss)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    ranks.sum([loss, *gradients])
     if settings.inject_noise is not None:
         inject_noise(gradients, settings.inject_noise, noise_seed)
-    grad_norm = nn.utils.get_total_norm(gradients)
+    grad_norm = layout.norm(gradients)
     is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
     if is_finite.device.type == "cpu" and not is_finite:
         return StepResult(loss, grad_norm, is_finite)
@@ -103,6 +103,6 @@ def take_step(
         loss,
         grad_norm,
         is_finite,
-        update_norm=nn.utils.get_total_norm(changes),
+        update_norm=layout.norm(changes),
         clip_fraction=telemetry.get("clip_fraction"),
     )

@@ -79,7 +79,7 @@ def test_the_time_of_measuring_is_not_training_time(mlp_config: dict[str, Any], 
 
 @pytest.mark.usefixtures("without_tail_statistics")
 def test_killed_and_started_again_gives_the_same_bytes(gpt2_config: dict[str, Any], tmp_path: Path) -> None:
-    """The kill comes after measurements that the last checkpoint does not cover."""
+    """Each measurement begins with a checkpoint, so what was measured is never measured again."""
     gpt2_config["training"] |= {"steps": 12, "checkpoint_every": 5}
     experiment = parse_experiment(gpt2_config | {"noise": NOISE | {"every": 1}}, "test")
     whole = run_experiment(experiment, tmp_path / "whole").folder
@@ -93,7 +93,7 @@ def test_killed_and_started_again_gives_the_same_bytes(gpt2_config: dict[str, An
     os.kill(child.pid or 0, signal.SIGKILL)
     child.join()
     assert cut.read_status()["state"] == "running"
-    assert Checkpoints(cut.checkpoints).steps() == [5]
+    assert Checkpoints(cut.checkpoints).steps()[-1] >= 7
     assert run_experiment(experiment, tmp_path / "cut").state == "done"
     assert noise_results(cut) == noise_results(whole)
 

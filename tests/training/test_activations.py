@@ -11,6 +11,7 @@ from whyadam.errors import UserError
 from whyadam.tasks.problem import Problem, build_problem
 from whyadam.training.activations import activation_checkpointing
 from whyadam.training.devices import peak_memory_mib
+from whyadam.training.layout import Replicated
 from whyadam.training.run import run_experiment
 from whyadam.training.step import accumulate_gradient
 
@@ -23,7 +24,7 @@ def build(config: dict[str, Any]) -> Problem:
 def loss_and_gradient(problem: Problem) -> tuple[torch.Tensor, list[torch.Tensor]]:
     torch.manual_seed(0)
     problem.model.train().zero_grad()
-    loss = accumulate_gradient(problem, [problem.train.batch([(0, 0), (0, 1)])], "fp32")
+    loss = accumulate_gradient(Replicated(problem), [problem.train.batch([(0, 0), (0, 1)])], "fp32")
     return loss, [parameter.grad for parameter in problem.model.parameters() if parameter.grad is not None]
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,116 +20,39 @@ from whyadam.configs.schema import Experiment
 from whyadam.errors import UserError
 from whyadam.tasks.problem import Problem
 from whyadam.tasks.settings import Task
-from whyadam.training import loop
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
+from whyadam.training.checkpoints import Checkpoints
 from whyadam.training.distributed import ALONE, Ranks, joined_ranks
-from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
 from whyadam.training.shared_batch_norm import share_batch_norm, synchronised_twin
-from whyadam.training.step import StepResult
 
-COMPARED = ("loss", "perplexity", "grad_norm", "update_norm", "clip_fraction", "accuracy")
-
-
-def start_ranks(action: Callable[[], int], ranks: int) -> list[BaseProcess]:
-    """Processes as torchrun starts them, whose exit code is what ``action`` returns; forked, torch is there already."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def become(rank: int) -> None:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
-        # Children of a fork skip what would end the whole pytest again.
-        try:
-            code = action()
-        except BaseException as error:
-            print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            code = 1
-        os._exit(code)
-
-    context = multiprocessing.get_context("fork")
-    children: list[BaseProcess] = [context.Process(target=become, args=(rank,)) for rank in range(ranks)]
-    for child in children:
-        child.start()
-    return children
+Train = Callable[[Experiment, Path, int], list[int | None]]
+Compare = Callable[[RunFolder, RunFolder], None]
+StartRanks = Callable[[Callable[[], int], int], list[BaseProcess]]
+ExitCodes = Callable[[list[BaseProcess]], list[int | None]]
 
 
-def exit_codes(children: list[BaseProcess]) -> list[int | None]:
-    for child in children:
-        child.join(timeout=120)
-    return [child.exitcode for child in children]
-
-
-def train(experiment: Experiment, out: Path, ranks: int) -> list[int | None]:
-    """Exit codes by rank."""
-    return exit_codes(start_ranks(lambda: run_experiment(experiment, out).exit_code, ranks))
-
-
-def assert_same_losses(one: RunFolder, other: RunFolder) -> None:
-    """Every number of every row to 1e-5, counts exactly, and the weights of the last checkpoint."""
-    rows, others = read_metrics(one.metrics), read_metrics(other.metrics)
-    assert len(rows) == len(others) > 2
-    for row, same in zip(rows, others, strict=True):
-        assert [row[key] for key in ("step", "split", "examples", "tokens", "lr")] == [
-            same[key] for key in ("step", "split", "examples", "tokens", "lr")
-        ]
-        numbers = {key: float(row[key]) for key in COMPARED if row[key]}
-        assert {key: float(same[key]) for key in COMPARED if same[key]} == pytest.approx(numbers, rel=1e-5)
-    models = [
-        load_checkpoint(Checkpoints(run.checkpoints).path(int(rows[-1]["step"])))["model"] for run in (one, other)
-    ]
-    torch.testing.assert_close(models[0], models[1], rtol=1e-4, atol=1e-5)
-
-
-@pytest.fixture
-def gpt2(gpt2_config: dict[str, Any]) -> dict[str, Any]:
-    """Without dropout, which each rank draws for itself; five sequences a step are no even share for two."""
-    gpt2_config["model"]["dropout"] = 0.0
-    gpt2_config["optimizer"] = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
-    gpt2_config["training"] |= {"batch_size": 5, "log_every": 1, "checkpoint_every": 3}
-    return gpt2_config
-
-
-@pytest.fixture
-def interfere(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sends one rank a signal before it takes a step, until ``monkeypatch.undo()``.
-
-    Where there are several ranks it gets two, as from torchrun and the scheduler of a cluster.
-    """
-
-    def before(step: int, rank: int, number: int) -> None:
-        def interfered(*arguments: Any, ranks: Ranks, **named: Any) -> StepResult:
-            if next(steps) == step and ranks.rank == rank:
-                os.kill(os.getpid(), number)
-                if ranks.size > 1:
-                    os.kill(os.getpid(), number)
-            return take_step(*arguments, ranks=ranks, **named)
-
-        take_step, steps = loop.take_step, itertools.count()
-        monkeypatch.setattr(loop, "take_step", interfered)
-
-    return before
-
-
-def test_a_language_model_with_uneven_shares(gpt2: dict[str, Any], tmp_path: Path) -> None:
+def test_a_language_model_with_uneven_shares(
+    gpt2: dict[str, Any], tmp_path: Path, train_together: Train, assert_same_losses: Compare
+) -> None:
     """Catches means of means: three sequences in micro-batches of two on one rank, two on the other."""
     gpt2["training"] |= {"micro_batch_size": 2, "clip_grad_norm": 0.5}
     experiment = parse_experiment(gpt2, "test")
     alone = run_experiment(experiment, tmp_path / "alone").folder
-    assert train(experiment, tmp_path / "together", ranks=2) == [0, 0]
+    assert train_together(experiment, tmp_path / "together", 2) == [0, 0]
     together = RunFolder.of(experiment, tmp_path / "together")
     assert_same_losses(alone, together)
     assert together.read_status()["processes"] == 2
 
 
-def test_more_processes_than_divide_the_batch(mlp_config: dict[str, Any], tmp_path: Path) -> None:
+def test_more_processes_than_divide_the_batch(
+    mlp_config: dict[str, Any], tmp_path: Path, train_together: Train, assert_same_losses: Compare
+) -> None:
     """Three ranks, 16 images; noise on the gradient is the same on every rank, else their weights would part."""
     mlp_config["training"] |= {"log_every": 1, "inject_noise": {"law": {"name": "gaussian"}, "scale": 0.5}}
     experiment = parse_experiment(mlp_config, "test")
     alone = run_experiment(experiment, tmp_path / "alone").folder
-    assert train(experiment, tmp_path / "together", ranks=3) == [0, 0, 0]
+    assert train_together(experiment, tmp_path / "together", 3) == [0, 0, 0]
     assert_same_losses(alone, RunFolder.of(experiment, tmp_path / "together"))
 
 
@@ -145,45 +64,54 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(
     tmp_path: Path,
     interfere: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
+    train_together: Train,
+    assert_same_losses: Compare,
 ) -> None:
     """Catches anything of a checkpoint that belongs to a number of processes, and ranks that stop at unlike steps."""
     experiment = parse_experiment(gpt2, "test")
     alone = run_experiment(experiment, tmp_path / "alone").folder
     interfere(step=4, rank=first - 1, number=signal.SIGTERM)
-    assert train(experiment, tmp_path / "cut", ranks=first) == [143] * first
+    assert train_together(experiment, tmp_path / "cut", first) == [143] * first
     monkeypatch.undo()
     cut = RunFolder.of(experiment, tmp_path / "cut")
     assert (cut.read_status()["state"], cut.read_status()["step"]) == ("interrupted", 5)
-    assert train(experiment, tmp_path / "cut", ranks=second) == [0] * second
+    assert train_together(experiment, tmp_path / "cut", second) == [0] * second
     assert cut.read_status()["state"] == "done"
     assert_same_losses(alone, cut)
 
 
 def test_a_lost_process_ends_the_run_and_the_same_line_goes_on(
-    gpt2: dict[str, Any], tmp_path: Path, interfere: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    gpt2: dict[str, Any],
+    tmp_path: Path,
+    interfere: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    train_together: Train,
+    assert_same_losses: Compare,
 ) -> None:
     experiment = parse_experiment(gpt2, "test")
     alone = run_experiment(experiment, tmp_path / "alone").folder
     interfere(step=4, rank=1, number=signal.SIGKILL)
-    assert train(experiment, tmp_path / "cut", ranks=2) == [1, -signal.SIGKILL]
+    assert train_together(experiment, tmp_path / "cut", 2) == [1, -signal.SIGKILL]
     monkeypatch.undo()
     cut = RunFolder.of(experiment, tmp_path / "cut")
     assert cut.read_status()["state"] == "failed"
     assert "another process of this run is gone" in cut.read_status()["error"]
-    assert train(experiment, tmp_path / "cut", ranks=2) == [0, 0]
+    assert train_together(experiment, tmp_path / "cut", 2) == [0, 0]
     assert_same_losses(alone, cut)
 
 
-def test_all_diverge_together(mlp_config: dict[str, Any], tmp_path: Path) -> None:
+def test_all_diverge_together(mlp_config: dict[str, Any], tmp_path: Path, train_together: Train) -> None:
     """The evaluation, which rank 0 does alone, is what finds it; the other must not wait for the next step."""
     mlp_config["optimizer"]["lr"] = 1e30
     mlp_config["training"] |= {"eval_every": 1}
     experiment = parse_experiment(mlp_config, "test")
-    assert train(experiment, tmp_path, ranks=2) == [0, 0]
+    assert train_together(experiment, tmp_path, 2) == [0, 0]
     assert RunFolder.of(experiment, tmp_path).read_status()["state"] == "diverged"
 
 
-def test_a_folder_in_use_is_refused_by_all(mlp_config: dict[str, Any], tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused_by_all(
+    mlp_config: dict[str, Any], tmp_path: Path, start_ranks: StartRanks, exit_codes: ExitCodes
+) -> None:
     experiment = parse_experiment(mlp_config, "test")
 
     def is_refused() -> int:
@@ -195,7 +123,7 @@ def test_a_folder_in_use_is_refused_by_all(mlp_config: dict[str, Any], tmp_path:
         assert exit_codes(start_ranks(is_refused, 2)) == [0, 0]
 
 
-def test_an_error_of_an_unknown_kind_keeps_its_words() -> None:
+def test_an_error_of_an_unknown_kind_keeps_its_words(start_ranks: StartRanks, exit_codes: ExitCodes) -> None:
     """Whichever rank it comes from."""
 
     class LocalError(Exception):
@@ -256,7 +184,9 @@ def test_the_twin_with_shared_statistics_trains_the_model(normalised: nn.Module)
 
 
 @pytest.mark.slow
-def test_torchrun_stopped_by_sigterm_and_started_again(gpt2: dict[str, Any], tmp_path: Path) -> None:
+def test_torchrun_stopped_by_sigterm_and_started_again(
+    gpt2: dict[str, Any], tmp_path: Path, assert_same_losses: Compare
+) -> None:
     """The command itself, as a cluster uses it; torchrun passes the signal on and waits."""
     gpt2["training"] |= {"steps": 400, "log_every": 20, "checkpoint_every": 20}
     config = tmp_path / "config.yaml"

@@ -10,6 +10,7 @@ from whyadam.configs.load import parse_experiment
 from whyadam.configs.schema import Training
 from whyadam.tasks.problem import Problem, build_problem
 from whyadam.tasks.settings import Batch
+from whyadam.training.layout import Replicated
 from whyadam.training.step import accumulate_gradient, take_step
 
 
@@ -31,7 +32,7 @@ def masked_problem(gpt2_config: dict[str, Any]) -> Problem:
 
 def gradient(problem: Problem, micro_batches: list[Batch]) -> torch.Tensor:
     problem.model.zero_grad()
-    accumulate_gradient(problem, micro_batches, "fp32")
+    accumulate_gradient(Replicated(problem), micro_batches, "fp32")
     return torch.cat([p.grad.flatten() for p in problem.model.parameters() if p.grad is not None])
 
 
@@ -54,7 +55,7 @@ def test_any_split_in_micro_batches_gives_the_batchs_gradient(
 def test_the_measured_update_norm_is_the_way_gone(problem: Problem) -> None:
     """Plain SGD goes lr times the gradient's norm; also checks that measuring does not change the step."""
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.5)
-    result = take_step(problem, optimizer, [problem.train.batch([(0, 0)])], Training(steps=1), measure=True)
+    result = take_step(Replicated(problem), optimizer, [problem.train.batch([(0, 0)])], Training(steps=1), measure=True)
     assert result.update_norm is not None
     torch.testing.assert_close(result.update_norm, 0.5 * result.grad_norm, rtol=1e-4, atol=0)
     assert result.clip_fraction is None
@@ -63,7 +64,7 @@ def test_the_measured_update_norm_is_the_way_gone(problem: Problem) -> None:
 def test_clip_grad_norm_applies_to_any_optimizer_and_the_norm_is_the_one_before(problem: Problem) -> None:
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=1.0)
     settings = Training(steps=1, clip_grad_norm=0.01)
-    result = take_step(problem, optimizer, [problem.train.batch([(0, 0)])], settings, measure=True)
+    result = take_step(Replicated(problem), optimizer, [problem.train.batch([(0, 0)])], settings, measure=True)
     assert result.grad_norm > 0.1
     assert result.update_norm is not None
     assert float(result.update_norm) == pytest.approx(0.01, rel=1e-3)
@@ -75,7 +76,7 @@ def test_a_step_that_is_not_finite_is_not_taken(problem: Problem) -> None:
         first[0, 0] = float("inf")
     before = [parameter.detach().clone() for parameter in problem.model.parameters()]
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=1.0)
-    result = take_step(problem, optimizer, [problem.train.batch([(0, 0)])], Training(steps=1))
+    result = take_step(Replicated(problem), optimizer, [problem.train.batch([(0, 0)])], Training(steps=1))
     assert not result.is_finite
     for parameter, old in zip(problem.model.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
