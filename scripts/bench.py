@@ -1,7 +1,7 @@
 """All benchmarks, one after another, and their ratios in one table in docs/benchmarks.md: `make bench`.
 
-On a machine that is otherwise idle; it takes three quarters of an hour. Names of benchmarks do some of them only, and
-leave the page alone.
+On a machine that is otherwise idle; it takes three quarters of an hour. Interrupted, it goes on where it was. Names of
+benchmarks do some of them only, and leave the page alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import datetime
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from benching import ROWS, Ratio, machine, recorded
@@ -22,23 +21,21 @@ BENCHES = ("optimizers", "training", "noise", "hessian_libraries", "sweep", "hes
 BEGIN, END = "<!-- written by make bench: begin -->\n", "<!-- written by make bench: end -->\n"
 
 
-def run(benches: list[str]) -> list[Ratio]:
-    """The ratios of some benchmarks; each prints more than that.
+def run(bench: str, rows: Path) -> None:
+    """Do a benchmark, which prints more than its ratios; ``rows`` is there once it has ended.
 
     Raises:
-        CalledProcessError: a benchmark ended without any.
+        CalledProcessError: it ended without any ratio.
     """
-    ratios: list[Ratio] = []
-    for bench in benches:
-        print(f"\n== {bench}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            rows = Path(folder) / "rows.csv"
-            command = [sys.executable, str(FOLDER / f"bench_{bench}.py")]
-            ended = subprocess.run(command, env=os.environ | {ROWS: str(rows)}, check=False)
-            if not rows.exists():
-                raise subprocess.CalledProcessError(ended.returncode or 1, command)
-            ratios += recorded(rows)
-    return ratios
+    print(f"\n== {bench}", flush=True)
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = rows.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    command = [sys.executable, str(FOLDER / f"bench_{bench}.py")]
+    ended = subprocess.run(command, env=os.environ | {ROWS: str(unfinished)}, check=False)
+    if not unfinished.exists():
+        raise subprocess.CalledProcessError(ended.returncode or 1, command)
+    unfinished.replace(rows)
 
 
 def table(ratios: list[Ratio]) -> str:
@@ -59,16 +56,26 @@ def write(ratios: list[Ratio]) -> None:
 
 
 def main() -> int:
-    """Run, print the table, and write the page if nothing was left out."""
+    """Run what is missing, print the table, and write the page if nothing was left out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], help="all of them by default")
     chosen = parser.parse_args().benches or list(BENCHES)
-    ratios = run(chosen)
+    for bench in chosen:
+        if not rows_of(bench).exists():
+            run(bench, rows_of(bench))
+    ratios = [ratio for bench in chosen for ratio in recorded(rows_of(bench))]
     print(f"\n{machine()}\n\n{table(ratios)}")
     if set(chosen) == set(BENCHES):
         write(ratios)
         print(f"written to {PAGE}")
+    for bench in chosen:
+        rows_of(bench).unlink()
     return int(not all(ratio.holds for ratio in ratios))
+
+
+def rows_of(bench: str) -> Path:
+    """Where the ratios of a benchmark lie until all have ended."""
+    return FOLDER.parent / "build" / "bench" / f"{bench}.csv"
 
 
 if __name__ == "__main__":

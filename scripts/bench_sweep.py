@@ -56,7 +56,7 @@ def main() -> int:
     """Print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=24, help=f"a multiple of {len(RATES)}")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     sweep = Sweep(
