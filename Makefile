@@ -56,7 +56,7 @@ docs: env
 bench: env
 	$(THREADS) $(BIN)/python scripts/bench.py
 
-# Needs uv (https://docs.astral.sh/uv). Hashes, all platforms, no address of a package index.
+# Needs uv. Hashes, for all platforms, and no word on where the packages come from.
 lock:
 	uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
 

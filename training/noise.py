@@ -43,8 +43,7 @@ class NoiseMeter:
             DivergedError: a gradient is no finite number.
             UserError: the settings do not fit the data.
         """
-        is_done = step > 0 and self._record.is_complete(step)
-        if self._is_wanted and self._settings.is_due(step) and not is_done:
+        if self._is_wanted and self._settings.is_due(step) and not (step > 0 and self._record.is_complete(step)):
             try:
                 self.measure(step)
             except FloatingPointError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +18,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from whyadam.configs.load import parse_experiment
 from whyadam.studies.sweeps import ray_workers
-from whyadam.studies.sweeps.ray_task import RayTask, do_task
 from whyadam.studies.sweeps.sweep import run_sweep
 from whyadam.studies.sweeps.sweep_file import load_sweep
 from whyadam.studies.sweeps.trials import plan
@@ -33,32 +31,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 # Ray gives its own processes 15 seconds to start, whatever else the machine does.
 starts_ray = pytest.mark.flaky(reruns=2)
 
-OPTIMIZERS = """
-import os, pathlib, signal, time, torch
-
-FOLDER = pathlib.Path(__file__).parent
-
-def note(name):
-    with (FOLDER / "steps").open("a") as steps:
-        print(name, os.getppid(), os.getpid(), file=steps)
-
-class Slow(torch.optim.SGD):
-    def step(self, closure=None):
-        note(self.param_groups[0]["lr"])
-        if not (FOLDER / "go").exists():
-            time.sleep(0.1)
-        return super().step(closure)
-
-class Failing(torch.optim.SGD):
-    def step(self, closure=None):
-        note("failing")
-        raise RuntimeError("no step today")
-
-class Deadly(torch.optim.SGD):
-    def step(self, closure=None):
-        note("deadly")
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
+NOTING = Path(__file__).with_name("noting.py")
 STEPS = 300
 CONFIG = {
     "name": "tiny",
@@ -83,7 +56,7 @@ class Sweeps:
 
     def __init__(self, folder: Path) -> None:
         (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-        (folder / "noting.py").write_text(OPTIMIZERS)
+        shutil.copy(NOTING, folder)
         self.folder = folder
         self.out = folder / "runs"
 
@@ -261,40 +234,3 @@ def test_ctrl_c_leaves_checkpoints_and_the_same_line_goes_on(tmp_path: Path) -> 
         assert exit_code == 0, told
         assert len(sweeps.noted(first)) == STEPS
         assert sweeps.is_like_undisturbed(first)
-
-
-@pytest.mark.parametrize("is_retry", [True, False])
-def test_only_a_retry_waits_for_a_run_folder_that_is_still_locked(
-    is_retry: bool, mlp_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A lost machine's lock, which its file server keeps for a while, would end the run as busy."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    threads = torch.get_num_threads()
-    folder = RunFolder.of(parse_experiment(mlp_config, "test"), tmp_path)
-    locked = threading.Event()
-
-    def hold() -> None:
-        with folder.lock():
-            locked.set()
-            time.sleep(1.0)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    locked.wait()
-    report = do_task(RayTask(mlp_config, tmp_path, tmp_path, threads, has_gpu=False, is_retry=is_retry))
-    holder.join()
-    assert (report.failure is None) == is_retry, report.failure
-    assert report.state == ("done" if is_retry else None)
-
-
-def test_a_run_is_over_when_this_machine_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a shared folder that shows things late, a finished run would count as interrupted."""
-    folder = RunFolder(tmp_path)
-    later = threading.Timer(0.5, lambda: folder.write_status(state="done"))
-    later.start()
-    assert ray_workers.wait_to_see(folder, "done") is None
-    later.join()
-    monkeypatch.setattr(ray_workers, "SECONDS_TO_BE_SEEN", 0.3)
-    assert "--out must be a folder that all machines share" in str(ray_workers.wait_to_see(folder, "diverged"))

@@ -81,6 +81,23 @@ def train_together() -> Callable[[Experiment, Path, int], list[int | None]]:
 
 
 @pytest.fixture
+def train_until_cut(
+    interfere: Callable[..., None], monkeypatch: pytest.MonkeyPatch, train_together: Callable[..., list[int | None]]
+) -> Callable[..., RunFolder]:
+    """Trains in so many processes until a signal reaches one of them, to these exit codes; gives the run folder."""
+
+    def train(
+        experiment: Experiment, out: Path, *, step: int, rank: int, number: int, exit_codes: list[int]
+    ) -> RunFolder:
+        interfere(step=step, rank=rank, number=number)
+        assert train_together(experiment, out, len(exit_codes)) == exit_codes
+        monkeypatch.undo()
+        return RunFolder.of(experiment, out)
+
+    return train
+
+
+@pytest.fixture
 def assert_same_losses() -> Callable[[RunFolder, RunFolder], None]:
     """Every number of every row to 1e-5, counts exactly, and all tensors of the last checkpoint.
 

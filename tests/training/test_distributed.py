@@ -62,18 +62,15 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(
     second: int,
     gpt2: dict[str, Any],
     tmp_path: Path,
-    interfere: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    train_until_cut: Callable[..., RunFolder],
     train_together: Train,
     assert_same_losses: Compare,
 ) -> None:
     """Catches anything of a checkpoint that belongs to a number of processes, and ranks that stop at unlike steps."""
     experiment = parse_experiment(gpt2, "test")
     alone = run_experiment(experiment, tmp_path / "alone").folder
-    interfere(step=4, rank=first - 1, number=signal.SIGTERM)
-    assert train_together(experiment, tmp_path / "cut", first) == [143] * first
-    monkeypatch.undo()
-    cut = RunFolder.of(experiment, tmp_path / "cut")
+    where = {"step": 4, "rank": first - 1, "number": signal.SIGTERM}
+    cut = train_until_cut(experiment, tmp_path / "cut", **where, exit_codes=[143] * first)
     assert (cut.read_status()["state"], cut.read_status()["step"]) == ("interrupted", 5)
     assert train_together(experiment, tmp_path / "cut", second) == [0] * second
     assert cut.read_status()["state"] == "done"
@@ -83,17 +80,14 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(
 def test_a_lost_process_ends_the_run_and_the_same_line_goes_on(
     gpt2: dict[str, Any],
     tmp_path: Path,
-    interfere: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    train_until_cut: Callable[..., RunFolder],
     train_together: Train,
     assert_same_losses: Compare,
 ) -> None:
     experiment = parse_experiment(gpt2, "test")
     alone = run_experiment(experiment, tmp_path / "alone").folder
-    interfere(step=4, rank=1, number=signal.SIGKILL)
-    assert train_together(experiment, tmp_path / "cut", 2) == [1, -signal.SIGKILL]
-    monkeypatch.undo()
-    cut = RunFolder.of(experiment, tmp_path / "cut")
+    where = {"step": 4, "rank": 1, "number": signal.SIGKILL}
+    cut = train_until_cut(experiment, tmp_path / "cut", **where, exit_codes=[1, -signal.SIGKILL])
     assert cut.read_status()["state"] == "failed"
     assert "another process of this run is gone" in cut.read_status()["error"]
     assert train_together(experiment, tmp_path / "cut", 2) == [0, 0]

@@ -137,18 +137,15 @@ def test_a_run_goes_on_in_another_layout(
     second: int,
     small: dict[str, Any],
     tmp_path: Path,
-    interfere: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    train_until_cut: Callable[..., RunFolder],
     train_together: Train,
     assert_same_losses: Compare,
 ) -> None:
     """Catches shards in a checkpoint, and moments that are lost or mixed up on the way there or back."""
     alone = run_experiment(parse_experiment(small, "test"), tmp_path / "alone").folder
     experiment = sharded(small)
-    interfere(step=3, rank=first - 1, number=signal.SIGTERM)
-    assert train_together(experiment, tmp_path / "cut", first) == [143] * first
-    monkeypatch.undo()
-    cut = RunFolder.of(experiment, tmp_path / "cut")
+    where = {"step": 3, "rank": first - 1, "number": signal.SIGTERM}
+    cut = train_until_cut(experiment, tmp_path / "cut", **where, exit_codes=[143] * first)
     assert cut.read_status()["step"] == 4
     assert train_together(experiment, tmp_path / "cut", second) == [0] * second
     assert_same_losses(alone, cut)
@@ -158,35 +155,29 @@ def test_a_run_goes_on_in_another_layout(
 def test_a_sharded_run_goes_on_with_whole_copies(
     gpt2: dict[str, Any],
     tmp_path: Path,
-    interfere: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    train_until_cut: Callable[..., RunFolder],
     train_together: Train,
     assert_same_losses: Compare,
 ) -> None:
     alone = run_experiment(parse_experiment(gpt2, "test"), tmp_path / "alone").folder
-    interfere(step=4, rank=0, number=signal.SIGTERM)
-    assert train_together(sharded(gpt2), tmp_path / "cut", 2) == [143] * 2
-    monkeypatch.undo()
-    experiment = parse_experiment(gpt2, "test")
-    assert train_together(experiment, tmp_path / "cut", 3) == [0] * 3
-    assert_same_losses(alone, RunFolder.of(experiment, tmp_path / "cut"))
+    where = {"step": 4, "rank": 0, "number": signal.SIGTERM}
+    cut = train_until_cut(sharded(gpt2), tmp_path / "cut", **where, exit_codes=[143] * 2)
+    assert train_together(parse_experiment(gpt2, "test"), tmp_path / "cut", 3) == [0] * 3
+    assert_same_losses(alone, cut)
 
 
 @pytest.mark.slow
 def test_a_lost_process_ends_the_run_and_the_same_line_goes_on(
     gpt2: dict[str, Any],
     tmp_path: Path,
-    interfere: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    train_until_cut: Callable[..., RunFolder],
     train_together: Train,
     assert_same_losses: Compare,
 ) -> None:
     alone = run_experiment(parse_experiment(gpt2, "test"), tmp_path / "alone").folder
     experiment = sharded(gpt2)
-    interfere(step=4, rank=1, number=signal.SIGKILL)
-    assert train_together(experiment, tmp_path / "cut", 2) == [1, -signal.SIGKILL]
-    monkeypatch.undo()
-    cut = RunFolder.of(experiment, tmp_path / "cut")
+    where = {"step": 4, "rank": 1, "number": signal.SIGKILL}
+    cut = train_until_cut(experiment, tmp_path / "cut", **where, exit_codes=[1, -signal.SIGKILL])
     assert cut.read_status()["state"] == "failed"
     assert train_together(experiment, tmp_path / "cut", 2) == [0, 0]
     assert_same_losses(alone, cut)
