@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from ..configs.load import identity, load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.metrics import read_metrics
+from ..training.status import read_status
 from .style import OPTIMIZER_LABELS
 
 
@@ -108,8 +108,4 @@ def _metrics_below(path: Path) -> list[Path]:
 
 
 def _read_run(folder: Path) -> Run:
-    try:
-        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'status.json'}: cannot be read: {error}") from None
-    return Run(folder, load_experiment(folder / "config.yaml"), status)
+    return Run(folder, load_experiment(folder / "config.yaml"), read_status(folder / "status.json"))

@@ -16,6 +16,7 @@ from .. import __version__
 from ..configs.load import dump_experiment, identity
 from ..configs.schema import Experiment
 from ..errors import UserError
+from .status import read_status
 
 FINISHED = ("done", "diverged")
 
@@ -79,10 +80,9 @@ class RunFolder:
     def read_status(self) -> dict[str, Any]:
         """The content of status.json; empty where there is none that can be read."""
         try:
-            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_status(self.path / "status.json")
+        except UserError:
             return {}
-        return status if isinstance(status, dict) else {}
 
     def write_status(self, **changes: Any) -> None:
         """Change some keys of status.json."""

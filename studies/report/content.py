@@ -17,7 +17,7 @@ from ...figures.loss import draw_losses
 from ...figures.noise import draw_noise
 from ...figures.noise_runs import find_noise
 from ...figures.runs import Run, find_runs, group_by_setting
-from ...training.run_folder import RunFolder
+from ...training.status import read_status
 from ..verdicts.claims import load_claims
 from ..verdicts.collected import newest_summaries, read_summaries, study_folders
 from ..verdicts.judging import judge_all
@@ -55,7 +55,7 @@ def write_report(paths: Sequence[Path], out: Path) -> None:
 
 def study_section(folder: Path) -> Section:
     """Pictures, tables, settings and provenance of a study."""
-    status = RunFolder(folder).read_status()
+    status = read_status(folder / "status.json")
     settings = status.pop("settings", None)
     notes = [] if status.get("state") == "done" else ["This study is not finished."]
     return Section(

@@ -6,23 +6,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import UserError
-from ...training.run_folder import RunFolder
+from ...training.status import read_status
 from .summary import SummaryRow, read_summary
 
 
 def study_folders(path: Path) -> list[Path]:
-    """The folders of studies at or below a folder, finished or not, in order of path."""
+    """The folders of studies at or below a folder, finished or not, in order of path.
+
+    Raises:
+        UserError: a status.json cannot be read.
+    """
     statuses = [path / "status.json"] if (path / "status.json").exists() else sorted(path.glob("**/status.json"))
-    return [status.parent for status in statuses if "study" in RunFolder(status.parent).read_status()]
+    return [status.parent for status in statuses if "study" in read_status(status)]
 
 
 def newest_summaries(folders: Iterable[Path]) -> list[Path]:
     """The summary.csv of finished studies: of each study and scale the one that finished last."""
     newest: dict[tuple[str, str], Path] = {}
     for folder in sorted(folders, key=lambda folder: (folder / "status.json").stat().st_mtime):
-        status = RunFolder(folder).read_status()
+        status = read_status(folder / "status.json")
         if status.get("state") == "done" and (folder / "summary.csv").exists():
-            newest[status["study"], status["scale"]] = folder / "summary.csv"
+            newest[status["study"], status.get("scale", "")] = folder / "summary.csv"
     return sorted(newest.values())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...training.run_folder import RunFolder
+from ...training.status import read_status
 from ..csv_tables import Row, read_table
 from .effects import Effect, widened
 from .summary import SummaryRow
@@ -31,11 +31,12 @@ class Finished:
         """One setting of the scale.
 
         Raises:
-            UserError: status.json does not have it.
+            UserError: status.json cannot be read, or does not have it.
         """
-        settings = RunFolder(self.folder).read_status().get("settings")
-        if not isinstance(settings, dict) or name not in settings:
-            raise UserError(f"{self.folder / 'status.json'}: should have settings.{name}")
+        path = self.folder / "status.json"
+        settings = read_status(path).get("settings", {})
+        if name not in settings:
+            raise UserError(f"{path}: should have settings.{name}")
         return settings[name]
 
     def table(self, name: str) -> list[Row]:

@@ -1,0 +1,61 @@
+"""status.json is read as what it should be, or said to be wrong in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from whyadam.errors import UserError
+from whyadam.figures.runs import find_runs
+from whyadam.studies.report.content import write_report
+from whyadam.studies.verdicts.collected import study_folders
+from whyadam.training.run_folder import RunFolder
+from whyadam.training.status import read_status
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"state": 3}, "state: should be a valid string, got 3"),
+    ({"step": "six"}, "step: should be a valid integer, got 'six'"),
+    ({"seconds_training": "long"}, "seconds_training: should be a valid number, got 'long'"),
+    ({"last_eval_loss": [2.0]}, "last_eval_loss: should be a valid number"),
+    ({"versions": "new"}, "versions: should be an object"),
+    ({"study": ["noise"]}, "study: should be a valid string"),
+    ({"study": "noise", "settings": [1]}, "settings: should be an object"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "line"), WRONG)
+def test_a_wrong_key_is_named_by_whatever_reads_many_runs(
+    wrong: dict[str, Any], line: str, mlp_config: dict[str, Any], tmp_path: Path
+) -> None:
+    """A traceback out of `report`, `figure` or `verify`, or a run that silently counts as another."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(mlp_config))
+    (tmp_path / "metrics.csv").write_text("step,split,loss\n0,eval,2.5\n")
+    (tmp_path / "status.json").write_text(json.dumps({"state": "done", "step": 6} | wrong))
+    for read in (lambda: find_runs([tmp_path]), lambda: study_folders(tmp_path)):
+        with pytest.raises(UserError, match=rf"status\.json: {line}"):
+            read()
+    with pytest.raises(UserError, match=rf"status\.json: {line}"):
+        write_report([tmp_path], tmp_path / "report.html")
+    assert RunFolder(tmp_path).read_status() == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b'{"state": \x00}'])
+def test_what_is_no_status_is_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"status\.json: [a-z]") as caught:
+        read_status(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_status_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """Catches keys that are lost or added on the way, and numbers that are none: a diverged run has these."""
+    written = {"state": "diverged", "last_eval_loss": float("inf"), "of_the_user": [1, {"a": None}], "step": 3}
+    folder = RunFolder(tmp_path)
+    folder.write_status(**written)
+    assert read_status(tmp_path / "status.json") == written
+    folder.write_status(step=4)
+    assert folder.read_status() == written | {"step": 4}
