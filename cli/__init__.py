@@ -36,7 +36,9 @@ app.add_typer(figure.app, name="figure")
 def main() -> None:
     """Run the command; a mistake of the user's ends in one line and exit code 2, a disk that fails in 1."""
     from ..errors import UserError, printable
+    from ..memory import keep_freed_memory
 
+    keep_freed_memory()
     try:
         app()
     except UserError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
+from ..memory import keep_freed_memory
 from ..tasks.problem import Problem
 from .kept import KeptSpectra
 from .site import Site, Target
@@ -120,6 +121,7 @@ def _begin(recipe: _Recipe) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    keep_freed_memory()
     _RECIPES.append(recipe)
 
 

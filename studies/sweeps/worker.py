@@ -16,6 +16,7 @@ from typing import Any
 
 from ...configs.load import parse_experiment
 from ...errors import UserError
+from ...memory import keep_freed_memory
 from ...training.run_folder import RunFolder
 
 LOG = "output.log"
@@ -39,8 +40,9 @@ def serve(connection: Connection) -> None:
 
 
 def prepare(threads: int) -> None:
-    """Make this process ready for runs: so many threads, and nothing that stays behind if it is killed."""
+    """Make this process ready for runs: so many threads, memory, and nothing that stays behind if it is killed."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    keep_freed_memory()
 
     import torch
     from tqdm import tqdm
