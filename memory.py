@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
 
     The system fills each page with zeros when it is first touched, and glibc gives large blocks back as soon as they
     are freed. So every step pays again for the memory of its largest tensors, a fifth of a GPT2-nano's step on a CPU.
-    The price is a sixth more memory at the peak. To have effect on large pages, call it before torch allocates any.
+    The price is a sixth more memory at the peak. For large pages, call it before torch is imported.
 
     Nothing happens where there is no glibc, or to what the environment sets: variables that begin with MALLOC_, and
     torch's THP_MEM_ALLOC_ENABLE.
