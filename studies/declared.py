@@ -11,7 +11,8 @@ from ..configs.load import identity
 from ..errors import UserError
 from ..training.devices import choose_device
 from .pictures import PICTURES
-from .quantities import QUANTITIES, Results
+from .quantities import QUANTITIES
+from .readings import Results
 from .study_file import StudyFile, StudyScale
 from .sweeps.outcomes import Outcome
 from .sweeps.sweep import run_sweeps

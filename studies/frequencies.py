@@ -30,10 +30,15 @@ def loss_of_frequencies(experiment: Experiment) -> float | None:
     task = bind_task(experiment.task, experiment.data, experiment.seed)
     if "labels" not in task.evaluation.batch([(0, 0)]):
         return None
-    seen = 1 + _count(task, _training_batches(task))
+    seen = 1 + count_training_labels(task)
     evaluated = _count(task, evaluation_batches(task.evaluation, BATCH, limit=experiment.training.eval_examples))
     frequencies = seen.double() / seen.sum()
     return float(-(evaluated * frequencies.log()).sum() / evaluated.sum())
+
+
+def count_training_labels(task: Task) -> Tensor:
+    """How often each class is a label in a part of the training examples, int64 ``[outputs]``."""
+    return _count(task, _training_batches(task))
 
 
 def _training_batches(task: Task) -> Iterable[Batch]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ..figures.halves import draw_halves
 from ..figures.hessian import draw_blocks, draw_spectra
 from ..figures.hessian_distances import draw_distances
 from ..figures.hessian_runs import find_hessian
@@ -17,7 +19,7 @@ from ..figures.predictors import draw_predictors
 from ..figures.runs import find_runs, group_by_setting
 from ..figures.sensitivity import draw_sensitivity
 from ..figures.tuning import compare
-from .quantities import Results
+from .readings import Results
 from .verdicts.summary import SummaryRow
 
 PREDICTORS = ("js0", "js0_absolute", "scale_free_js0", "norm_tail0", "coordinate_tail0", "gradient_heterogeneity")
@@ -68,6 +70,18 @@ def _predictors(_results: Results, rows: list[SummaryRow], out: Path) -> None:
     draw_predictors(values["gap"], {name: values[name] for name in PREDICTORS if name in values}, out)
 
 
+def _halves(results: Results, rows: list[SummaryRow], out: Path) -> None:
+    """Losses on rare labels against losses on frequent ones: a panel a sweep, a point an arm."""
+    found = {(row.quantity, row.subject, row.seed): row.value for row in rows}
+    networks: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for (quantity, subject, seed), rare in found.items():
+        sweep, _, arm = subject.partition("/")
+        frequent = found.get(("frequent_half_loss", subject, seed))
+        if quantity == "rare_half_loss" and frequent is not None and math.isfinite(rare):
+            networks.setdefault(sweep, {}).setdefault(arm, []).append((rare, frequent))
+    draw_halves(networks, out)
+
+
 PICTURES: dict[str, Callable[[Results, list[SummaryRow], Path], None]] = {
     "loss": _losses,
     "sensitivity": _sensitivity,
@@ -77,6 +91,7 @@ PICTURES: dict[str, Callable[[Results, list[SummaryRow], Path], None]] = {
     "js": partial(_each_first_seed, draw_distances),
     "heterogeneity": _heterogeneity,
     "predictors": _predictors,
+    "halves": _halves,
 }
 """Each draws the given sweeps, into files whose names begin with the given path."""
 

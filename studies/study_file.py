@@ -13,7 +13,8 @@ from ..configs.load import read_yaml
 from ..names import nearest
 from ..settings import Settings
 from .pictures import PICTURES
-from .quantities import QUANTITIES, Gap
+from .quantities import QUANTITIES
+from .readings import SGD_AND_ADAM, Gap, RarityGap
 from .sweeps.sweep_file import Sweep, find_config
 
 
@@ -52,7 +53,7 @@ class StudyScale(Settings):
         _refuse_unknown("pictures.draw", (picture.draw for picture in self.pictures), PICTURES)
         for picture in self.pictures:
             _refuse_unknown("pictures.sweeps", picture.sweeps or (), self.sweeps)
-        if any(isinstance(QUANTITIES[name], Gap) for name in self.quantities):
+        if any(isinstance(QUANTITIES[name], Gap | RarityGap) for name in self.quantities):
             for name, sweep in self.sweeps.items():
                 _refuse_unequal_budgets(name, sweep)
         return self
@@ -101,8 +102,10 @@ def _refuse_unknown(key: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 def _refuse_unequal_budgets(name: str, sweep: Sweep) -> None:
     """A gap between two rules of which one was tuned longer would be worth nothing."""
-    sizes = {arm: [len(values) for values in sweep.arms[arm].grid.values()] for arm in Gap.ARMS if arm in sweep.arms}
-    if len(sizes) == len(Gap.ARMS) and len({tuple(size) for size in sizes.values()}) > 1:
+    sizes = {
+        arm: [len(values) for values in sweep.arms[arm].grid.values()] for arm in SGD_AND_ADAM if arm in sweep.arms
+    }
+    if len(sizes) == len(SGD_AND_ADAM) and len({tuple(size) for size in sizes.values()}) > 1:
         raise ValueError(
             f"sweeps.{name}.arms: {' and '.join(sizes)} need grids of the same size, their gap is asked for"
         )

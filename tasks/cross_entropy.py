@@ -87,6 +87,24 @@ class CrossEntropyTask(Task):
             return Scores(loss, accuracy=accuracy)
         return Scores(loss, perplexity=torch.tensor(loss, dtype=torch.float64).exp().item(), accuracy=accuracy)
 
+    @torch.no_grad()
+    def losses_by_class(self, model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """The summed cross-entropy of the labels of each class, in nats, and their number.
+
+        Returns:
+            float64 and int64 ``[outputs]``, on the CPU; label smoothing is left out.
+        """
+        losses = torch.zeros(self.head.outputs, dtype=torch.float64)
+        counts = torch.zeros(self.head.outputs, dtype=torch.int64)
+        for batch in batches:
+            labels = batch["labels"].flatten()
+            logits = widened(self._logits(model, batch)).flatten(end_dim=-2)
+            each = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+            known = labels != IGNORED
+            losses.index_add_(0, labels[known].cpu(), each[known].double().cpu())
+            counts += torch.bincount(labels[known].cpu(), minlength=len(counts))
+        return losses, counts
+
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
         output = forward(model, batch)
         logits: Tensor = getattr(output, "logits", output)

@@ -24,7 +24,8 @@ from ...noise.settings import NoiseSettings
 from ...noise.summary import tail_rows
 from ...seeds import derive_seed
 from ...training.progress import watched
-from ..quantities import ABSOLUTE, COORDINATE_TAIL, JS_DISTANCE, NORM_TAIL, RELATIVE
+from ..quantities import COORDINATE_TAIL, NORM_TAIL
+from ..readings import ABSOLUTE, JS_DISTANCE, RELATIVE
 from .derivatives import twice_differentiable
 from .labels import Imbalance, LabelCounts
 from .plan import REFERENCE_TIMES, Plan

@@ -12,7 +12,7 @@ LOSS, OF_FREQUENCIES = "final_eval_loss", "loss_of_frequencies"
 CLEARLY = 0.05
 """Nats below the loss of frequencies, from which on a network has learned something: 5 % of the perplexity."""
 
-OF_TRAINING = (LOSS, "accuracy", "gap")
+OF_TRAINING = (LOSS, "accuracy", "gap", "rarity_gap")
 """The quantities that compare how well networks were trained."""
 
 

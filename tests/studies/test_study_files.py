@@ -31,8 +31,11 @@ def study(mlp_config: dict[str, Any]) -> dict[str, Any]:
     sweep = {"config": "base.yaml", "tuning_seeds": [100], "seeds": "0..1", "arms": arms}
     quick = {
         "sweeps": {"digits": sweep},
-        "quantities": ["final_eval_loss", "accuracy", "gap", "js0", "js0_floor", "norm_tail0"],
-        "pictures": [{"draw": "loss"}, {"draw": "predictors"}, {"draw": "heterogeneity"}],
+        "quantities": [
+            *("final_eval_loss", "accuracy", "gap", "js0", "js0_floor", "norm_tail0"),
+            *("rarity_gap", "rare_half_loss", "frequent_half_loss"),
+        ],
+        "pictures": [{"draw": name} for name in ("loss", "predictors", "heterogeneity", "halves")],
     }
     return {"about": "A try.", "reproduces": "nothing", "scales": {"quick": quick}, "base": mlp_config}
 
@@ -75,7 +78,13 @@ def test_summary_is_what_the_runs_say(tmp_path: Path, study: dict[str, Any]) -> 
     assert rows["digits", "js0", 0].value > 0
     assert rows["digits", "js0", 0].tried is None
     assert ("digits", "js0", 100) not in rows, "what leaves no choice needs no tuning seed"
-    assert {path.name for path in folder.glob("*.png")} == {"loss-digits.png", "predictors.png", "heterogeneity.png"}
+    rare, frequent = (
+        rows["digits/sgd", half, 1].value - rows["digits/adam", half, 1].value
+        for half in ("rare_half_loss", "frequent_half_loss")
+    )
+    assert rows["digits", "rarity_gap", 1].value == pytest.approx(rare - frequent, rel=1e-5)
+    drawn = {"loss-digits.png", "predictors.png", "heterogeneity.png", "halves.png"}
+    assert {path.name for path in folder.glob("*.png")} == drawn
 
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("metrics.csv")}
     again = tmp_path / "out" / "another" / "quick"

@@ -157,3 +157,23 @@ def test_evaluating_nothing_is_refused(images: Images, classifier: nn.Module) ->
 def test_tokens_are_counted_for_text_only(problem: tuple[Task, nn.Module]) -> None:
     task, _ = problem
     assert task.tokens(batch_of(task, range(3))) == (0 if task.head.task == "classification" else 3 * 16)
+
+
+def test_losses_by_class_are_those_of_each_label(problem: tuple[Task, nn.Module]) -> None:
+    """Catches losses that are counted for another class, and ignored labels that are counted."""
+    task, model = problem
+    assert isinstance(task, CrossEntropyTask)
+    batches = [batch_of(task, range(3)), batch_of(task, range(3, 5))]
+    losses, counts = task.losses_by_class(model, iter(batches))
+    for label in range(task.head.outputs):
+        rows = [
+            (logits_of(model, batch).reshape(-1, task.head.outputs), batch["labels"].flatten() == label)
+            for batch in batches
+        ]
+        assert counts[label] == sum(int(chosen.sum()) for _, chosen in rows)
+        if counts[label]:
+            expected = sum(
+                by_hand(logits[chosen], torch.full((int(chosen.sum()),), label), 0.0) for logits, chosen in rows
+            )
+            assert losses[label].item() == pytest.approx(expected, rel=1e-9)
+    assert counts.sum() == sum(int(task.count(batch)) for batch in batches)
