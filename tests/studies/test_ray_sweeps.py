@@ -59,6 +59,7 @@ class Sweeps:
         shutil.copy(NOTING, folder)
         self.folder = folder
         self.out = folder / "runs"
+        self.process: subprocess.Popen[str] | None = None
 
     def write(self, optimizers: dict[str, list[float]]) -> Path:
         """A sweep file with an arm for each optimizer."""
@@ -93,6 +94,12 @@ class Sweeps:
         """Its exit code, and what it told on standard error."""
         _, told = self.process.communicate(timeout=240)
         return self.process.returncode, told
+
+    def kill(self) -> None:
+        """Let no command outlive a test that failed."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def noted(self, name: object) -> list[tuple[int, int]]:
         """Parent and process of each step of a run."""
@@ -137,15 +144,19 @@ def sweeps_in(folder: Path) -> Iterator[Sweeps]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.syspath_prepend(folder)
-        yield Sweeps(folder)
-        sys.modules.pop("noting", None)
-    torch.set_num_threads(threads)
+        sweeps = Sweeps(folder)
+        try:
+            yield sweeps
+        finally:
+            sweeps.kill()
+            sys.modules.pop("noting", None)
+            torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Sweeps]]:
-    """Three nodes that do one run at a time."""
-    with sweeps_in(tmp_path_factory.mktemp("cluster")) as sweeps:
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[Any, Sweeps]]:
+    """Three nodes that do one run at a time; new ones for each test, and for each time that it is tried again."""
+    with sweeps_in(tmp_path) as sweeps:
         from ray.cluster_utils import Cluster  # reads the environment
 
         node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -190,7 +201,8 @@ def test_runs_go_on_elsewhere_when_a_node_or_a_process_is_lost(cluster: tuple[An
         steps = sweeps.noted(lr)
         lost_steps = len(steps) - STEPS
         assert lost_steps in ([0] if lr == stopped else range(11)), "a stopped process writes a last checkpoint"
-        assert (steps[-1][1] == before[lr][1]) == (lr == stopped), "its process was not hit"
+        # A run that was stopped in order may go on in the same process, or in another one.
+        assert lr == stopped or steps[-1][1] != before[lr][1], "its process was not hit"
         assert steps[-1][0] != before[on_lost_node][0]
         assert sweeps.is_like_undisturbed(lr)
 
