@@ -49,6 +49,7 @@ CONFIG = {
     },
 }
 RATES = (0.01, 0.02, 0.03)
+TOKEN = secrets.token_hex(32)  # one for all clusters: Ray reads it once in a process
 
 
 class Sweeps:
@@ -134,7 +135,7 @@ def results(folder: RunFolder) -> tuple[list[dict[str, str]], dict[str, bytes]]:
 def sweeps_in(folder: Path) -> Iterator[Sweeps]:
     """Its runs are computed on one thread, here as well; Ray's processes inherit where their optimizers are.
 
-    With a token of its own, a cluster lets nobody else in, and leaves none in the home folder.
+    With a token of ours, a cluster lets nobody else in, and leaves none in the home folder.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -142,7 +143,7 @@ def sweeps_in(folder: Path) -> Iterator[Sweeps]:
         patch.setenv("PYTHONPATH", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         patch.syspath_prepend(folder)
         sweeps = Sweeps(folder)
         try:
