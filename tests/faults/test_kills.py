@@ -114,7 +114,7 @@ def kill_at_random_moments(victim: Any, moments: int) -> None:
     cut_short = tries = 0
     while cut_short < moments:
         tries += 1
-        assert tries <= 4 * moments, f"only {cut_short} runs of {duration:.1f} s were cut short"
+        assert tries <= 2 * moments + 2, f"only {cut_short} runs of {duration:.1f} s were cut short"
         moment = generator.uniform(0, duration)
         child = victim.start()
         time.sleep(moment)
