@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..seeds import derive_seed
 from ..tasks.settings import Batch
-from .gradients import Gradient, Loss, frozen, mean_gradient, trained_parameters
+from .gradients import Gradient, Loss, frozen, trained_parameters
 from .settings import Mode
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -91,10 +91,14 @@ def example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
 
 def looped_example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
     """What ``example_gradients`` gives, one example at a time."""
+    parameters = list(trained_parameters(model).values())
+
+    def gradient(example: Batch) -> Sequence[Tensor]:
+        total, count = loss(model, example)
+        return torch.autograd.grad(total / count, parameters, allow_unused=True, materialize_grads=True)
+
     size = len(next(iter(batch.values())))
-    rows = [
-        mean_gradient(model, loss, [{name: tensor[i : i + 1] for name, tensor in batch.items()}]) for i in range(size)
-    ]
+    rows = [gradient({name: tensor[i : i + 1] for name, tensor in batch.items()}) for i in range(size)]
     return [torch.stack(layer) for layer in zip(*rows, strict=True)]
 
 

@@ -1,15 +1,17 @@
 """What measuring gradient noise costs on the quick BERT: `make bench`, on a machine that is otherwise idle.
 
 How much longer do N noise samples take than N plain gradients of the same batches? Does the peak memory grow with N?
-How much faster are single-example gradients all at once than one at a time? Exits with 1 if an answer is bad.
+How much faster are single-example gradients all at once than one at a time? Each answer comes from a process of its
+own, set up as `whyadam` sets itself up, for each number of threads. Exits with 1 if an answer is bad.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
@@ -17,6 +19,7 @@ import torch
 from benching import Clock, Ratio, medians, record
 from torch import Tensor, nn
 from whyadam.configs.load import load_experiment
+from whyadam.memory import keep_freed_memory
 from whyadam.noise.drawing import NoiseDraw
 from whyadam.noise.gradients import batch_noise, mean_gradient, reference_gradient, trained_parameters
 from whyadam.noise.reduction import Reduction
@@ -26,17 +29,21 @@ from whyadam.tasks import Batch, build_problem
 from whyadam.training.devices import choose_device, to_device
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "bert_nano_kjv.yaml"
+LONG = ("data.block_size=128", "data.vocab_size=4096")
+FEW, MANY = 4, 16
+"""Noise samples."""
+BATCH_SIZE = 32
 
 
 class Bench:
-    """The quick BERT and the batches of a noise measurement."""
+    """The quick BERT, or one with longer contexts, and the batches of a noise measurement."""
 
-    def __init__(self, device: torch.device, batch_size: int) -> None:
-        experiment = load_experiment(CONFIG)
+    def __init__(self, device: torch.device, overrides: Sequence[str] = ()) -> None:
+        experiment = load_experiment(CONFIG, overrides)
         self.device = device
         self.problem = build_problem(experiment.model, experiment.data, experiment.task, 0, device)
         self.model = self.problem.model.train()
-        self.draw = NoiseDraw(self.problem.train, batch_size, None, seed=0)
+        self.draw = NoiseDraw(self.problem.train, BATCH_SIZE, None, seed=0)
         self.reference = reference_gradient(self.model, self.loss, self.draw.reference(2))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -53,60 +60,87 @@ class Bench:
         reduction = Reduction(trained_parameters(self.model), NoiseSettings().coordinates, seed=0)
         reduction.reduce(batch_noise(self.model, self.loss, self.draw.mini_batches(count), self.reference))
 
-    def peak_mebibytes(self, count: int) -> float:
-        """Peak memory of ``count`` noise samples: of the GPU, or of a process that does nothing else."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            self.take_noise(count)
-            return torch.cuda.max_memory_allocated() / 2**20
-        context = get_context("fork")
-        receiver, sender = context.Pipe(duplex=False)
-        child = context.Process(target=self._send_peak, args=(count, sender))
-        child.start()
-        peak: int = receiver.recv()
-        child.join()
-        return peak / 2**10
+    def seconds_of_examples(self, rounds: int, clock: Clock) -> dict[str, float]:
+        """Of the gradients of a batch's examples: one at a time, all at once, and their mean alone."""
+        self.model.eval()
+        (examples,) = self.draw.single_examples(BATCH_SIZE, BATCH_SIZE)
+        return medians(
+            {
+                "loop": lambda: looped_example_gradients(self.model, self.loss, examples),
+                "vmap": lambda: example_gradients(self.model, self.loss, examples),
+                "their mean alone": lambda: mean_gradient(self.model, self.loss, [examples]),
+            },
+            rounds,
+            clock,
+        )
 
-    def _send_peak(self, count: int, sender: Connection) -> None:
-        self.take_noise(count)
-        sender.send(getrusage(RUSAGE_SELF).ru_maxrss)
+
+def peak_mebibytes(device: torch.device, count: int) -> float:
+    """Peak memory of ``count`` noise samples: of the GPU, or of this process, which should do nothing else."""
+    Bench(device).take_noise(count)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return getrusage(RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def compare(device: torch.device, rounds: int) -> int:
+    """Record the ratios of durations; an exit code."""
+    clock = Clock(device)
+    threads = torch.get_num_threads()
+    where = "GPU" if device.type == "cuda" else "1 thread" if threads == 1 else f"{threads} threads"
+    how = f"median of {rounds} rounds, {clock.name}"
+    bench = Bench(device)
+    batches = {"plain": lambda: bench.take_gradients(MANY), "noise": lambda: bench.take_noise(MANY)}
+    of_batches = medians(batches, rounds, clock)
+    cost = of_batches["noise"] / of_batches["plain"]
+    ratios = [Ratio(f"{MANY} noise samples / plain gradients, {where}", cost, "≤ 1.25", how)]
+    # Asked of the whole machine, which `whyadam noise` uses too; a loop's small tensors keep but one core busy.
+    whole_machine = device.type == "cuda" or threads == os.cpu_count()
+    for length, overrides, asked in (("", (), "≥ 3.0" if whole_machine else ""), (", contexts of 128", LONG, "")):
+        seconds = Bench(device, overrides).seconds_of_examples(rounds, clock)
+        for name, taken in seconds.items():
+            print(f"single-example gradients{length}, {where}, {name}: {1e3 * taken / BATCH_SIZE:.1f} ms an example")
+        what = f"single-example gradients{length}: loop"
+        ratios += [
+            Ratio(f"{what} / vmap, {where}", seconds["loop"] / seconds["vmap"], asked, how),
+            Ratio(f"{what} / their mean alone, {where}", seconds["loop"] / seconds["their mean alone"], "", how),
+        ]
+    return record(*ratios)
 
 
 def main() -> int:
-    """Print the answers."""
+    """Ask a process for each answer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    device, samples = choose_device(arguments.device), arguments.samples
-    bench = Bench(device, arguments.batch_size)
+    device = choose_device(arguments.device)
+    if arguments.peak_of or arguments.alone:
+        keep_freed_memory()
+    if arguments.peak_of:
+        print(peak_mebibytes(device, arguments.peak_of))
+        return 0
+    if arguments.alone:
+        return compare(device, arguments.rounds)
 
-    few, many = (bench.peak_mebibytes(count) for count in (samples // 4, samples))
-    print(f"peak memory: {few:.0f} MiB for {samples // 4} samples, {many:.0f} MiB for {samples}")
+    # Torch reads the second once, when it is imported, so a process cannot set it for itself.
+    environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "1"}
+    command = [sys.executable, __file__, "--device", arguments.device, "--rounds", str(arguments.rounds)]
 
-    clock = Clock(device)
-    how = f"median of {arguments.rounds} rounds, {clock.name}, {torch.get_num_threads()} thread(s)"
-    batches = {"plain": lambda: bench.take_gradients(samples), "noise": lambda: bench.take_noise(samples)}
-    of_batches = medians(batches, arguments.rounds, clock)
+    def peak(count: int) -> float:
+        asked = [*command, "--peak-of", str(count)]
+        return float(subprocess.run(asked, env=environment, check=True, capture_output=True, text=True).stdout)
 
-    bench.model.eval()
-    (examples,) = bench.draw.single_examples(arguments.batch_size, arguments.batch_size)
-    single = {
-        "loop": lambda: looped_example_gradients(bench.model, bench.loss, examples),
-        "at once": lambda: example_gradients(bench.model, bench.loss, examples),
-        "mean": lambda: mean_gradient(bench.model, bench.loss, [examples]),
-    }
-    of_examples = medians(single, arguments.rounds, clock)
-    for name, seconds in of_examples.items():
-        print(f"single-example gradients, {name}: {1e3 * seconds / arguments.batch_size:.1f} ms an example")
-    return record(
-        Ratio(f"{samples} noise samples / plain gradients", of_batches["noise"] / of_batches["plain"], "≤ 1.25", how),
-        Ratio(f"peak memory of {samples} noise samples / of {samples // 4}", many / few, "≤ 1.05", "once"),
-        Ratio("single-example gradients: loop / vmap", of_examples["loop"] / of_examples["at once"], "≥ 3.0", how),
-        Ratio("the same: loop / their mean alone", of_examples["loop"] / of_examples["mean"], "", how),
-    )
+    few, many = peak(FEW), peak(MANY)
+    print(f"peak memory: {few:.0f} MiB for {FEW} samples, {many:.0f} MiB for {MANY}", flush=True)
+    endings = [record(Ratio(f"peak memory of {MANY} noise samples / of {FEW}", many / few, "≤ 1.05", "once"))]
+    for threads in [1] if device.type == "cuda" else arguments.threads:
+        alone = environment | {"OMP_NUM_THREADS": str(threads)}
+        endings.append(subprocess.run([*command, "--alone"], env=alone, check=False).returncode)
+    return int(any(endings))
 
 
 if __name__ == "__main__":

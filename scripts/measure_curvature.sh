@@ -10,15 +10,16 @@ out=runs/curvature
 
 for seed in 0 1 2; do
     # A batch of text has as many tokens as 8 x 64 or 8 x 128; one of images has 32 images.
-    while read -r config batch_size; do
-        line=$(whyadam train "configs/quick/$config.yaml" --seed "$seed" --out "$out" </dev/null)
+    while read -r config batch_size options; do
+        # $options is split on purpose.
+        line=$(whyadam train "configs/quick/$config.yaml" --seed "$seed" --out "$out" $options </dev/null)
         whyadam hessian "${line%%: *}" --at 0,100% -s hessian.batch_size="$batch_size" "$@" </dev/null
     done <<'NETWORKS'
 resnet18_mnist5k 32
 vgg16_mnist5k 32
 vit_nano_mnist5k 32
 gpt2_nano_kjv 8
-bert_nano_kjv 8
+bert_nano_kjv 8 -s data.vocab_size=4096 -s data.block_size=128 -s model.dropout=0.1 -s training.steps=300 -s schedule.warmup_steps=30
 NETWORKS
 done
 

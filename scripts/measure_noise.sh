@@ -23,4 +23,5 @@ measure() {
 measure resnet18_mnist5k 200 full
 measure resnet18_cifar10_jpeg 200 full -s model.stem=imagenet -s data.augment=none \
     -s training.steps=200 -s training.batch_size=128 -s optimizer.lr=0.02
-measure bert_nano_kjv 300 96
+measure bert_nano_kjv 300 96 -s data.vocab_size=4096 -s data.block_size=128 -s model.dropout=0.1 \
+    -s training.steps=300 -s schedule.warmup_steps=30
