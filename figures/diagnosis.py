@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from .style import OPTIMIZER_COLORS, OTHER_COLOR, new_figure, save_figure
+from .style import OPTIMIZER_COLORS, OTHER_COLOR, new_panels, plot_mean_and_range, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,24 +47,17 @@ def draw_diagnosis(panels: Sequence[Panel], gap: Mapping[str, Sequence[float]], 
     Returns:
         The written paths.
     """
-    columns = min(len(panels), COLUMNS)
-    rows = -(-len(panels) // COLUMNS)
-    figure = new_figure(columns, rows)
-    places = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in places[len(panels) :]:
-        axes.set_axis_off()
-    for axes, panel in zip(places, panels, strict=False):
+    figure, places = new_panels(len(panels), COLUMNS)
+    for axes, panel in zip(places, panels, strict=True):
         _draw_panel(axes, panel, gap)
     return save_figure(figure, out)
 
 
 def _draw_panel(axes: Axes, panel: Panel, gap: Mapping[str, Sequence[float]]) -> None:
     for network, values in panel.others.items():
-        x, y = mean(values), mean(gap[network])
-        axes.plot([min(values), max(values)], [y, y], color=OTHER_COLOR, alpha=0.5)
-        axes.plot([x, x], [min(gap[network]), max(gap[network])], color=OTHER_COLOR, alpha=0.5)
-        axes.plot(x, y, "o", color=OTHER_COLOR)
-        axes.annotate(network, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        plot_mean_and_range(axes, values, gap[network], OTHER_COLOR)
+        middle = mean(values), mean(gap[network])
+        axes.annotate(network, middle, xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.axvline(panel.value, color=YOURS, label=f"yours, {panel.value:.3g}")
     if panel.noise_floor is not None:

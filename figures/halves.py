@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
+from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, plot_mean_and_range, save_figure
 
 Halves = Mapping[str, Sequence[tuple[float, float]]]
 """Losses on the rarer and on the more frequent half, a pair a seed, by optimizer."""
@@ -30,9 +30,7 @@ def draw_halves(networks: Mapping[str, Halves], out: Path) -> list[Path]:
         for optimizer, pairs in losses.items():
             rare, frequent = zip(*pairs, strict=True)
             color = OPTIMIZER_COLORS.get(optimizer, OTHER_COLOR)
-            axes.plot([mean(frequent)] * 2, [min(rare), max(rare)], color=color, alpha=0.5)
-            axes.plot([min(frequent), max(frequent)], [mean(rare)] * 2, color=color, alpha=0.5)
-            axes.plot(mean(frequent), mean(rare), "o", color=color, label=OPTIMIZER_LABELS.get(optimizer, optimizer))
+            plot_mean_and_range(axes, frequent, rare, color, OPTIMIZER_LABELS.get(optimizer, optimizer))
         if "adam" in losses:
             rare, frequent = zip(*losses["adam"], strict=True)
             axes.axline((mean(frequent), mean(rare)), slope=1, color="grey", linewidth=0.8, linestyle="--")

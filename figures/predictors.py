@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import new_figure, save_figure
+from .style import new_panels, plot_mean_and_range, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,12 +31,8 @@ def draw_predictors(gap: BySubject, predictors: Mapping[str, BySubject], out: Pa
     Returns:
         The written paths.
     """
-    rows = -(-len(predictors) // COLUMNS)
-    figure = new_figure(columns=min(len(predictors), COLUMNS), rows=rows)
-    panels = figure.subplots(rows, min(len(predictors), COLUMNS), squeeze=False).flatten()
-    for axes in panels[len(predictors) :]:
-        axes.set_axis_off()
-    for axes, (name, values) in zip(panels, predictors.items(), strict=False):
+    figure, panels = new_panels(len(predictors), COLUMNS)
+    for axes, (name, values) in zip(panels, predictors.items(), strict=True):
         _draw_panel(axes, name, values, gap)
     handles: dict[str, Any] = {}
     for axes in panels:
@@ -52,10 +48,7 @@ def _draw_panel(axes: Axes, name: str, values: BySubject, gap: BySubject) -> Non
     networks = [network for network in both if np.isfinite([*gap[network], *values[network]]).all()]
     for network in networks:
         color = f"C{list(gap).index(network) % 10}"
-        x, y = mean(values[network]), mean(gap[network])
-        axes.plot([x, x], [min(gap[network]), max(gap[network])], color=color, alpha=0.5)
-        axes.plot([min(values[network]), max(values[network])], [y, y], color=color, alpha=0.5)
-        axes.plot(x, y, "o", color=color, label=network)
+        plot_mean_and_range(axes, values[network], gap[network], color, network)
     axes.axhline(0, color="grey", linewidth=0.8)
     title = f"{len(networks)} networks"
     if len(networks) > 2:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe & Ito's palette, told apart with every common colour blindness; a rule has the same colour in every picture.
@@ -44,6 +47,25 @@ def new_figure(columns: int, rows: int = 1, legend_entries: int = 0) -> Figure:
 
     legend_height = 0.25 * legend_entries + 0.5
     return Figure(figsize=(5.2 * columns, max(3.9 * rows, legend_height)), layout="constrained")
+
+
+def new_panels(count: int, columns: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, row by row."""
+    rows = -(-count // columns)
+    figure = new_figure(min(count, columns), rows)
+    places = figure.subplots(rows, min(count, columns), squeeze=False).flatten()
+    for unused in places[count:]:
+        unused.set_axis_off()
+    return figure, list(places[:count])
+
+
+def plot_mean_and_range(
+    axes: Axes, x: Sequence[float], y: Sequence[float], color: str, label: str | None = None
+) -> None:
+    """A point at the means over seeds, with lines from the lowest to the highest."""
+    axes.plot([mean(x)] * 2, [min(y), max(y)], color=color, alpha=0.5)
+    axes.plot([min(x), max(x)], [mean(y)] * 2, color=color, alpha=0.5)
+    axes.plot(mean(x), mean(y), "o", color=color, label=label)
 
 
 def save_figure(figure: Figure, out: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from ..settings import Settings
 from .pictures import PICTURES
 from .quantities import QUANTITIES
 from .readings import SGD_AND_ADAM, Gap, RarityGap
+from .shared_sweeps import take_over_sweeps
 from .sweeps.sweep_file import Sweep, find_config
 
 
@@ -39,6 +40,7 @@ class StudyScale(Settings):
 
     Attributes:
         sweeps: by name; the subject of a summary row is ``<sweep>/<arm>``, or ``<sweep>`` where a sweep has no arms.
+            ``{of: STUDY}`` is that study's sweep of this name and scale.
         quantities: what is read off each run (or pair of runs), names of ``quantities.QUANTITIES``.
         pictures: what is drawn.
     """
@@ -80,7 +82,7 @@ def load_study(path: Path) -> StudyFile:
         ConfigError: the file cannot be read, or something in it is wrong; one line names the key.
     """
     try:
-        study = StudyFile.model_validate(read_yaml(path))
+        study = StudyFile.model_validate(take_over_sweeps(read_yaml(path), path))
     except ValidationError as error:
         raise ConfigError(str(path), explain(error)) from None
     scales = {
