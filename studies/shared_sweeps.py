@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,18 @@ def take_over_sweeps(study: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such sweep; the line names the key and what there is.
     """
-    study = deepcopy(study)
-    for scale, sweeps in _sweeps_by_scale(study):
-        for name, sweep in sweeps.items():
-            if _is_taken_over(sweep):
-                try:
-                    sweeps[name] = _find(sweep, scale, name, path.parent)
-                except LookupError as error:
-                    raise ConfigError(str(path), [f"scales.{scale}.sweeps.{name}: {error.args[0]}"]) from None
-    return study
+    # Scales may be one and the same group, by an alias of YAML, so nothing is changed in place.
+    changed = {
+        scale: study["scales"][scale]
+        | {
+            "sweeps": {
+                name: _find(sweep, scale, name, path) if _is_taken_over(sweep) else sweep
+                for name, sweep in sweeps.items()
+            }
+        }
+        for scale, sweeps in _sweeps_by_scale(study)
+    }
+    return study | {"scales": study["scales"] | changed} if changed else study
 
 
 def _sweeps_by_scale(study: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -45,7 +47,14 @@ def _is_taken_over(sweep: Any) -> bool:
     return isinstance(sweep, dict) and "of" in sweep
 
 
-def _find(sweep: dict[str, Any], scale: str, name: str, folder: Path) -> Any:
+def _find(sweep: dict[str, Any], scale: str, name: str, path: Path) -> Any:
+    try:
+        return _look_up(sweep, scale, name, path.parent)
+    except LookupError as error:
+        raise ConfigError(str(path), [f"scales.{scale}.sweeps.{name}: {error.args[0]}"]) from None
+
+
+def _look_up(sweep: dict[str, Any], scale: str, name: str, folder: Path) -> Any:
     if len(sweep) > 1:
         raise LookupError(f"a sweep of another study is taken as it is; leave out all but of: {sweep['of']}")
     study = str(sweep["of"])
@@ -54,7 +63,7 @@ def _find(sweep: dict[str, Any], scale: str, name: str, folder: Path) -> Any:
         raise LookupError(f"of: there is no study {study}; {nearest(study, files)}")
     sweeps = dict(_sweeps_by_scale(read_yaml(files[study]))).get(scale, {})
     if name not in sweeps:
-        raise LookupError(f"of: {study} has no such sweep at this scale; {nearest(name, sweeps)}")
+        raise LookupError(f"of: {study} has no such sweep at this scale; {nearest(str(name), map(str, sweeps))}")
     if _is_taken_over(sweeps[name]):
         raise LookupError(f"of: {study} has it of a study itself; name that one")
     return sweeps[name]
