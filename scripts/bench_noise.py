@@ -126,7 +126,7 @@ def main() -> int:
     if arguments.alone:
         return compare(device, arguments.rounds)
 
-    # Torch reads the second once, when it is imported, so a process cannot set it for itself.
+    # Torch reads this once, when it is imported: too late for a process to set it for itself.
     environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "1"}
     command = [sys.executable, __file__, "--device", arguments.device, "--rounds", str(arguments.rounds)]
 
