@@ -99,7 +99,8 @@ def _show_as_written(figure: Figure) -> None:
     for text in figure.findobj(Text):
         if "$" in text.get_text():
             try:
-                parser.parse(text.get_text())
+                for line in text.get_text().splitlines():
+                    parser.parse(line)
             except ValueError:
                 text.set_parse_math(False)
 
