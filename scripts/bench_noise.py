@@ -94,9 +94,7 @@ def compare(device: torch.device, rounds: int) -> int:
     of_batches = medians(batches, rounds, clock)
     cost = of_batches["noise"] / of_batches["plain"]
     ratios = [Ratio(f"{MANY} noise samples / plain gradients, {where}", cost, "≤ 1.25", how)]
-    # Asked of the whole machine, which `whyadam noise` uses too; a loop's small tensors keep but one core busy.
-    whole_machine = device.type == "cuda" or threads == os.cpu_count()
-    for length, overrides, asked in (("", (), "≥ 3.0" if whole_machine else ""), (", contexts of 128", LONG, "")):
+    for length, overrides, asked in (("", (), "≥ 3.0"), (", contexts of 128", LONG, "")):
         seconds = Bench(device, overrides).seconds_of_examples(rounds, clock)
         for name, taken in seconds.items():
             print(f"single-example gradients{length}, {where}, {name}: {1e3 * taken / BATCH_SIZE:.1f} ms an example")
