@@ -1,17 +1,51 @@
 """The base of every typed piece of a config file, and of everything a config can name.
 
 Nothing here imports torch: a config is read, checked and listed in a fraction of a second.
+
+What a name stands for, and helping with one that is not known.
+
+Choosing an implementation by name: a table of settings classes, or a user's own ``package.module:Class``.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import importlib
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from .errors import UserError
-from .names import import_by_name, nearest
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint: the known name most like ``name``, or all of them where none is."""
+    known = list(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+def import_by_name(name: str) -> Any:
+    """The object that ``package.module:attribute`` names.
+
+    Raises:
+        UserError: the module or the attribute does not exist.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"cannot import {name!r}: {error}") from error
 
 
 class Settings(BaseModel):
@@ -81,3 +115,57 @@ class CustomSettings(Summarized):
             return import_by_name(self.name)(*positional, **self.arguments, **keywords)
         except TypeError as error:
             raise UserError(f"{self.name} refuses its arguments: {error}") from error
+
+
+Chosen = TypeVar("Chosen", bound=NamedSettings)
+
+
+class Registry(Generic[Chosen]):
+    """The settings classes that a config may choose by ``name``, in the order in which they are listed."""
+
+    def __init__(self, kind: str, entries: Iterable[type[Chosen]], custom: type[CustomSettings] | None = None) -> None:
+        self.kind = kind
+        self.custom = custom
+        self._entries = {entry.registry_name(): entry for entry in entries}
+
+    def __getitem__(self, name: str) -> type[Chosen]:
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def items(self) -> Iterable[tuple[str, type[Chosen]]]:
+        """Names with their settings classes."""
+        return self._entries.items()
+
+    def as_field(self) -> Any:
+        """The pydantic type of a config section whose ``name`` chooses an entry."""
+        return Annotated[SerializeAsAny[Settings], PlainValidator(self.choose)]
+
+    def choose(self, section: Any) -> Chosen | CustomSettings:
+        """The settings that a section of a config describes.
+
+        Raises:
+            pydantic.ValidationError: a key of the section is wrong.
+            PydanticCustomError: the section has no name, or one that is not known.
+        """
+        if isinstance(section, NamedSettings | CustomSettings):
+            return section  # type: ignore[return-value]  # an entry, made by a caller in Python
+        if not isinstance(section, dict):
+            raise PydanticCustomError("no_section", "expected a group of keys with a name")
+        name = section.get("name")
+        if name is None:
+            raise PydanticCustomError("no_name", "missing; known: {known}", {"key": "name", "known": ", ".join(self)})
+        if self.custom is not None and isinstance(name, str) and ":" in name:
+            return self.custom.model_validate(section)
+        if not isinstance(name, str) or name not in self._entries:
+            given = f"{name!s:.60}" if isinstance(name, str) else "that"
+            details = {"key": "name", "given": given, "hint": nearest(given, self)}
+            raise PydanticCustomError("unknown_name", "{given} is not known; {hint}", details)
+        return self._entries[name].model_validate(section)

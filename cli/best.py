@@ -19,8 +19,7 @@ def best(
     Warns where a comparison would not be fair: the best at the edge of its grid, unequal grids, unequal seeds.
     """
     from ..figures.runs import find_runs
-    from ..figures.tuning import compare, is_finished
-    from ..figures.tuning_table import tuning_table, write_tuning
+    from ..figures.tuning import compare, is_finished, tuning_table, write_tuning
 
     found = find_runs(runs)
     comparisons = compare(found)

@@ -46,18 +46,21 @@ def diagnose(
     """
     import json
 
-    from ..figures.diagnosis import draw_diagnosis
-    from ..studies.diagnosis.comparison import SHIPPED, compare, read_networks, uncertainty
+    from ..figures.predictors import draw_diagnosis
     from ..studies.diagnosis.measuring import diagnose as measure
-    from ..studies.diagnosis.plan import make_plan
+    from ..studies.diagnosis.measuring import make_plan
     from ..studies.diagnosis.report import (
+        SHIPPED,
         as_json,
+        compare,
         comparison_table,
         describe_cost,
         describe_plan,
         measured_table,
         panels,
+        read_networks,
         sentences,
+        uncertainty,
     )
 
     networks = read_networks(compare_with or SHIPPED)
@@ -102,7 +105,7 @@ def _subject(
         raise UserError(f"{missing}: missing; give --model, --data and --loss, or a config file")
     import sys
 
-    from ..studies.diagnosis.own import subject_of_functions
+    from ..studies.diagnosis.subject import subject_of_functions
 
     # A file beside the user is found, as it is with `python -m`.
     sys.path.insert(0, str(Path.cwd()))

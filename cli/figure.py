@@ -27,7 +27,7 @@ def loss(
     """Draw train and evaluation loss against steps, with a band over seeds, and print the runs as a table."""
     from ..figures.loss import draw_losses
     from ..figures.runs import find_runs, group_by_setting
-    from ..figures.table import loss_table
+    from ..figures.tables import loss_table
 
     groups = group_by_setting(find_runs(runs))
     typer.echo(loss_table(groups))
@@ -44,8 +44,7 @@ def sensitivity(
 ) -> None:
     """Draw final evaluation loss against learning rate, a line an optimizer, with a band over seeds."""
     from ..figures.runs import find_runs
-    from ..figures.sensitivity import draw_sensitivity
-    from ..figures.tuning import compare
+    from ..figures.tuning import compare, draw_sensitivity
 
     for path in draw_sensitivity(compare(find_runs(runs)), out):
         typer.echo(str(path))
@@ -66,9 +65,7 @@ def noise(
 
     The pictures are histograms, tails, running variance, evolution over training, and the tail index of each layer.
     """
-    from ..figures.noise import draw_noise
-    from ..figures.noise_runs import find_noise
-    from ..figures.noise_table import noise_table
+    from ..figures.noise import draw_noise, find_noise, noise_table
 
     measured = find_noise(runs, "example" if examples else "batch")
     typer.echo(noise_table(measured))
@@ -82,8 +79,7 @@ def spectra(
     out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("spectra"),
 ) -> None:
     """Draw the spectrum of the whole Hessian at each measured step."""
-    from ..figures.hessian import draw_spectra
-    from ..figures.hessian_runs import find_hessian
+    from ..figures.hessian import draw_spectra, find_hessian
 
     for path in draw_spectra(find_hessian(runs), out):
         typer.echo(str(path))
@@ -97,8 +93,7 @@ def blocks(
     adam: Adam = False,
 ) -> None:
     """Draw the Hessian spectrum of every block, in the order of the network."""
-    from ..figures.hessian import draw_blocks
-    from ..figures.hessian_runs import find_hessian
+    from ..figures.hessian import draw_blocks, find_hessian
 
     for path in draw_blocks(find_hessian(runs), out, step, adam=adam):
         typer.echo(str(path))
@@ -116,8 +111,7 @@ def js(
     adam: Adam = False,
 ) -> None:
     """Draw the distances between the spectra of all pairs of blocks as a heat map, beside their noise floors."""
-    from ..figures.hessian_distances import draw_distances
-    from ..figures.hessian_runs import find_hessian
+    from ..figures.hessian import draw_distances, find_hessian
 
     for path in draw_distances(find_hessian(runs), out, step, measure=measure, sigma=sigma, adam=adam):
         typer.echo(str(path))
@@ -132,7 +126,7 @@ def heterogeneity(
     measure: Annotated[str, typer.Option(help="A distance, as measures.csv spells it.")] = "js_distance",
 ) -> None:
     """Draw and print, for several networks, how unlike their blocks are on average, beside the noise floor."""
-    from ..figures.hessian_runs import find_hessian
+    from ..figures.hessian import find_hessian
     from ..figures.heterogeneity import draw_heterogeneity, heterogeneity_table, mean_distances
 
     distances = mean_distances(find_hessian(runs), measure)

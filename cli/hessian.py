@@ -12,9 +12,8 @@ from ..errors import UserError
 from .targets import read_target
 
 if TYPE_CHECKING:
-    from ..hessian.record import HessianRecord
+    from ..hessian.record import HessianRecord, ModelRow
     from ..hessian.settings import Moment
-    from ..hessian.summary import ModelRow
 
 
 def hessian(
@@ -53,7 +52,7 @@ def hessian(
     experiment, folder = read_target(target, given, out, "hessian")
 
     from ..hessian.record import HessianRecord
-    from ..training.hessian import measure_run
+    from ..training.hessian_meter import measure_run
 
     record = HessianRecord(folder.path)
     for step in measure_run(experiment, folder, moments):

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..registry import Registry
+    from ..settings import Registry
 
 
 class Listed(StrEnum):

@@ -37,7 +37,7 @@ def noise(
     steps = _parse_steps(at)
     experiment, folder = read_target(target, overrides or [], out, "noise")
 
-    from ..training.noise import measure_run
+    from ..training.noise_meter import measure_run
 
     for measurement in measure_run(experiment, folder, steps):
         for line in _describe(measurement):

@@ -36,7 +36,7 @@ def reproduce(
 
 
 def _print_list() -> None:
-    from ..studies.registry import STUDIES, study_files, summary_of
+    from ..studies.run import STUDIES, study_files, summary_of
 
     lines = STUDIES | {name: summary_of(path) for name, path in study_files().items()}
     width = max(map(len, lines))

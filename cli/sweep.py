@@ -12,8 +12,8 @@ from ..errors import UserError
 from .train import Overrides
 
 if TYPE_CHECKING:
-    from ..studies.sweeps.launcher import Launcher
-    from ..studies.sweeps.sweep_file import Sweep
+    from ..studies.sweeps.plan import Sweep
+    from ..studies.sweeps.workers import Launcher
 
 
 class LauncherName(StrEnum):
@@ -61,8 +61,7 @@ def sweep(
         return
     chosen = _launcher(launcher, jobs, address, cpus_per_run, gpus_per_run)
 
-    from ..studies.sweeps.sweep import SweepInterruptedError, run_sweep
-    from ..studies.sweeps.sweep_table import sweep_table
+    from ..studies.sweeps.sweep import SweepInterruptedError, run_sweep, sweep_table
 
     try:
         result = run_sweep(planned, out, launcher=chosen)
@@ -79,7 +78,7 @@ def sweep(
 
 def _read(file: Path, grid: list[str], seeds: str | None, overrides: list[str]) -> Sweep:
     from ..configs.load import parse_override
-    from ..studies.sweeps.sweep_file import change_sweep, load_sweep, parse_grid
+    from ..studies.sweeps.plan import change_sweep, load_sweep, parse_grid
 
     given = load_sweep(file)
     changes = {

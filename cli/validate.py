@@ -15,8 +15,7 @@ def validate(
     ] = None,
 ) -> None:
     """Check configs: keys, types, and whether model, data and task fit together. Nothing is loaded or downloaded."""
-    from ..configs.errors import ConfigError
-    from ..configs.load import load_experiment
+    from ..configs.load import ConfigError, load_experiment
 
     wrong = 0
     for file in files:

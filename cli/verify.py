@@ -33,12 +33,12 @@ def verify(
     A verdict needs three seeds, equally many settings tried on both sides, no best setting at the edge of its grid, and
     finite values; it is inconclusive without, and says why.
     """
-    from ..figures.table import aligned
-    from ..names import nearest
-    from ..studies.verdicts.claims import SHIPPED, load_claims
-    from ..studies.verdicts.collected import newest_summaries, read_summaries, study_folders
-    from ..studies.verdicts.judging import judge_all
-    from ..studies.verdicts.verdict_table import count_words, verdict_table, write_verdicts
+    from ..figures.tables import aligned
+    from ..settings import nearest
+    from ..studies.claims import SHIPPED, load_claims
+    from ..studies.judging import judge_all
+    from ..studies.summary import newest_summaries, read_summaries, study_folders
+    from ..studies.verdict_tables import count_words, verdict_table, write_verdicts
 
     known = load_claims(claims or SHIPPED)
     if study is not None and study not in (studies := {claim.study for claim in known}):

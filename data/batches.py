@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from ..seeds import derive_seed
-from .settings import Examples, Key
+from .base import Examples, Key
 
 Batch = dict[str, Tensor]
 

@@ -12,11 +12,10 @@ import torch
 from tqdm import tqdm
 
 from ..errors import UserError
+from .base import Text
 from .cache import cached_file, content_digest
-from .pieces import pieces
-from .settings import Text
 from .text import Documents, TextSettings
-from .tokenizers import Tokenizer, load_tokenizer, use_one_thread
+from .tokenization import Tokenizer, load_tokenizer, pieces, use_one_thread
 
 FORMAT = "1"
 """Part of every cached token file's name; raised when the same text and tokenizer should give other files."""

@@ -1,17 +1,21 @@
-"""Text of any size through the `datasets` library."""
+"""Text of any size through the `datasets` library.
+
+Rows of a set of the Hugging Face hub, or of a local folder, through the `datasets` library.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import field_validator
 
 from ..errors import UserError
 from ..settings import Settings
-from .settings import PositiveInt
+from .base import PositiveInt
+from .cache import local_folder
 from .text import Documents, TextSettings
 
 Part = Literal["train", "evaluation"]
@@ -42,7 +46,7 @@ class HubSource(Settings):
 
     def version(self) -> str:
         """Changes when the keys or the local files do."""
-        from .paths import local_folder
+        from .cache import local_folder
 
         folder = local_folder(self.path, "data.sources.path")
         files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
@@ -61,8 +65,6 @@ class HubSource(Settings):
 
     def _texts(self, split: str, streaming: bool) -> Iterator[str]:
         """The text of every row that has one."""
-        from .hub import rows
-
         key = "data.sources.path"
         for row in rows(self.path, key, split=split, name=self.name, revision=self.revision, streaming=streaming):
             if self.text_column not in row:
@@ -107,3 +109,31 @@ class HFText(TextSettings):
         names = " + ".join(source.path for source in self.sources)
         digest = content_digest("hf_text", part, *(source.version() for source in self.sources))
         return Documents(f"the {part} part of {names}", digest, read)
+
+
+def rows(
+    path: str, key: str, *, split: str, name: str | None = None, revision: str | None = None, streaming: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The rows of ``datasets.load_dataset(path, name, split=split)``.
+
+    Args:
+        path: hub id or local folder.
+        key: the config key that gave ``path``, for error messages.
+        split: name of the split.
+        name: the set's configuration.
+        revision: commit of the hub's set.
+        streaming: give rows while they arrive.
+
+    Raises:
+        UserError: `datasets` is not installed, or cannot load that; the message is one line.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"{key}: {path} needs the package datasets: pip install datasets") from error
+    source = str(local_folder(path, key) or path)
+    try:
+        yield from datasets.load_dataset(source, name=name, split=split, revision=revision, streaming=streaming)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{key}: cannot load {path}, split {split}: {reason}") from error

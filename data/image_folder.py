@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import UserError
+from .base import Examples, Images, PositiveInt
 from .images import AugmentedImageSettings, Channels
-from .settings import Examples, Images, PositiveInt
 
 if TYPE_CHECKING:
     from .image_examples import Preparation
@@ -46,8 +46,8 @@ class ImageFolder(AugmentedImageSettings):
         Raises:
             UserError: a folder is missing, has no images or other classes than the other; the message is one line.
         """
+        from .cache import find
         from .image_examples import Preparation
-        from .paths import find
 
         folder = find(self.path, "data.path")
         train_folder, evaluation_folder = folder / self.train_folder, folder / self.evaluation_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from ..errors import UserError
-from .settings import DataSettings, Images, Kind, PositiveInt
+from .base import DataSettings, Images, Kind, PositiveInt
 
 Channels = tuple[float, float, float]
 Augmentation = Literal["none", "crop_flip", "resized_crop"]
@@ -76,7 +76,7 @@ class TorchvisionSettings(AugmentedImageSettings):
     def _read(self, train: bool) -> Any:
         import torchvision
 
-        from .paths import candidates
+        from .cache import candidates
 
         places = candidates(self.root)
         root = next((place for place in places if (place / self.folder).is_dir()), None)

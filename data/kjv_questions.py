@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar, Literal
 
+from .base import Kind, PositiveInt, Question, Questions
 from .cache import content_digest
-from .kjv import KJV
-from .questions import with_tokenizer
-from .settings import Kind, PositiveInt, Question, Questions
-from .text import Documents, TokenizedSettings
+from .squad import with_tokenizer
+from .text import KJV, Documents, TokenizedSettings
 
 SENTENCES = 3
 """Sentences of a context."""

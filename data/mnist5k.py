@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .base import Fraction, Images
 from .images import ImageSettings
-from .settings import Fraction, Images
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..registry import Registry
-from ..settings import NamedSettings
+from ..settings import NamedSettings, Registry
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .settings import Key
+from .base import Key
 
 
 class NoiseVectors:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ..seeds import derive_seed
+from .base import DataSettings, Kind, NoisyQuadratic, PositiveInt
 from .noise_laws import NOISE_LAWS, Gaussian
-from .settings import DataSettings, Kind, NoisyQuadratic, PositiveInt
 
 if TYPE_CHECKING:
     import torch

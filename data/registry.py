@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from ..registry import Registry
-from .cifar10 import CIFAR10
-from .fashion_mnist import FashionMNIST
+from ..settings import Registry
+from .base import CustomData, DataSettings
 from .hf_text import HFText
 from .image_folder import ImageFolder
-from .kjv import KJV
 from .kjv_questions import KJVQuestions
 from .mnist5k import MNIST5k
 from .quadratic import Quadratic
-from .settings import CustomData, DataSettings
 from .squad import SQuAD
-from .text_file import TextFile
+from .text import KJV, TextFile
+from .torchvision_sets import CIFAR10, FashionMNIST
 from .zipf import Zipf
 
 DATA: Registry[DataSettings] = Registry(

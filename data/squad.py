@@ -1,15 +1,114 @@
-"""Questions about texts, in the format of SQuAD v1.1."""
+"""Questions about texts, in the format of SQuAD v1.1.
+
+Reading questions in the format of SQuAD v1.1, and holding every answer against its context.
+
+What the sources of questions have in common: one tokenizer for texts and questions.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+import json
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from ..errors import UserError
-from .questions import with_tokenizer
-from .settings import Fraction, Kind, Question, Questions
-from .text import TokenizedSettings
+from .base import Fraction, Kind, Question, Questions
+from .cache import find
+from .hf_text import rows
+from .text import Documents, TokenizedSettings
+
+
+def read_file(path: str, key: str) -> list[list[Question]]:
+    """The questions of each article of a JSON file.
+
+    Args:
+        path: the file.
+        key: the config key that gave it, for error messages.
+
+    Raises:
+        UserError: the file is missing or not of the format, or an answer is not where it should be.
+    """
+    file = find(path, key)
+    try:
+        articles = json.loads(file.read_bytes())["data"]
+        return [_article(article, f"{key}: {file}") for article in articles]
+    except OSError as error:
+        raise UserError(f"{key}: cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}: {file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{key}: {file} is not JSON: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{key}: {file} is not in the format of SQuAD v1.1: {error!r}") from error
+
+
+def read_hub(name: str, split: str) -> list[Question]:
+    """The questions of one split of a hub's set.
+
+    Raises:
+        UserError: the set cannot be loaded or has other columns, or an answer is not where it should be.
+    """
+    where = f"data.hub: {name}"
+    try:
+        return [
+            _question(row, row["context"], row["answers"]["text"], row["answers"]["answer_start"], where)
+            for row in rows(name, "data.hub", split=split)
+        ]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{where} is not in the format of SQuAD v1.1: {error!r}") from error
+
+
+def _article(article: dict[str, Any], where: str) -> list[Question]:
+    questions = []
+    for paragraph in article["paragraphs"]:
+        for entry in paragraph["qas"]:
+            texts = [answer["text"] for answer in entry["answers"]]
+            starts = [answer["answer_start"] for answer in entry["answers"]]
+            questions.append(_question(entry, paragraph["context"], texts, starts, where))
+    return questions
+
+
+def _question(entry: dict[str, Any], context: str, texts: list[str], starts: list[int], where: str) -> Question:
+    name, question = str(entry["id"]), entry["question"]
+    where = f"{where}: question {' '.join(name.split())[:60]}"
+    if not isinstance(question, str):
+        raise UserError(f"{where} is {question!r:.60}, not a text")
+    if not texts:
+        raise UserError(f"{where} has no answer")
+    for text, start in zip(texts, starts, strict=True):
+        if not isinstance(start, int) or start < 0 or not text or context[start : start + len(text)] != text:
+            raise UserError(f"{where}: {text!r:.60} is not at character {start!r:.60} of its context")
+    return Question(name, context, question, tuple(texts), tuple(starts))
+
+
+def with_tokenizer(
+    settings: TokenizedSettings, train: list[Question], evaluation: list[Question], source: str
+) -> Questions:
+    """The questions with a tokenizer trained on the texts and questions of the training part.
+
+    Args:
+        settings: which tokenizer.
+        train: questions to train on.
+        evaluation: questions held out.
+        source: what an error message calls where they come from.
+    """
+    from .tokenization import load_tokenizer, use_one_thread
+
+    tokenizer = load_tokenizer(settings, _documents(train, f"the training part of {source}"))
+    use_one_thread()
+    return Questions(train, evaluation, tokenizer)
+
+
+def _documents(questions: list[Question], source: str) -> Documents:
+    """Every context once, and every question."""
+    from .cache import content_digest
+
+    texts = list(dict.fromkeys(text for question in questions for text in (question.context, question.question)))
+    return Documents(source, content_digest(*texts), lambda: texts)
+
 
 Articles = list[list[Question]]
 
@@ -54,8 +153,6 @@ class SQuAD(TokenizedSettings):
         return with_tokenizer(self, *self._parts(), str(self.path or self.hub))
 
     def _parts(self) -> tuple[list[Question], list[Question]]:
-        from .squad_format import read_file, read_hub
-
         if self.hub is not None:
             return read_hub(self.hub, "train"), read_hub(self.hub, "validation")
         articles = read_file(str(self.path), "data.path")

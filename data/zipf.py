@@ -9,8 +9,8 @@ from pydantic import Field
 
 from ..errors import UserError
 from ..seeds import derive_seed
+from .base import Images, PositiveInt
 from .images import ImageSettings
-from .settings import Images, PositiveInt
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .rows import Rows, different, select
+from .runs import Rows, different, select
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _draw_points(axes: Axes, names: Sequence[str], rows: Rows, colors: Sequence[
 
 def _draw_distances(axes: Axes, rows: Rows, color: str, sharpest: str) -> None:
     """JS⁰ as published, and without scales under the relative smoothing; means over seeds, noise floors dotted."""
-    from ..hessian.smoothing import PUBLISHED, RELATIVE
+    from ..hessian.spectrum import PUBLISHED, RELATIVE
 
     drawn = [("js_distance", PUBLISHED, "-", "raw"), ("scale_free_js_distance", RELATIVE, "--", "scale-free")]
     for measure, smoothing, style, name in drawn:

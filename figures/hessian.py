@@ -1,17 +1,26 @@
-"""The pictures of curvature (Zhang et al. 2024, figures 1 to 3): spectra of the whole Hessian and of its blocks."""
+"""The pictures of curvature (Zhang et al. 2024, figures 1 to 3): spectra of the whole Hessian and of its blocks.
+
+Reading the curvature measurements of run folders back.
+
+Heat maps: how far apart the spectra of the blocks are, beside how far apart noise alone would put them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..configs.load import load_experiment
+from ..configs.schema import Experiment
 from ..errors import UserError
-from ..hessian.smoothing import RELATIVE, density, smoothing_grid
-from .hessian_runs import HessianRun, moments, short_names
+from ..hessian.distances import DistanceRow, distance_matrix, heterogeneity
+from ..hessian.record import FULL, HessianRecord, ModelRow
+from ..hessian.spectrum import RELATIVE, Spectrum, density, smoothing_grid
 from .runs import labels
 from .style import new_figure, save_figure
 
@@ -19,7 +28,107 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-    from ..hessian.spectrum import Spectrum
+
+@dataclass(frozen=True)
+class HessianRun:
+    """The curvature measurements of one run folder.
+
+    Attributes:
+        path: the folder.
+        experiment: its config.
+        steps: the measured steps, in order.
+    """
+
+    path: Path
+    experiment: Experiment
+    steps: tuple[int, ...]
+
+    def measured_steps(self, step: int | None) -> tuple[int, ...]:
+        """The step itself, or all measured ones for None.
+
+        Raises:
+            UserError: it was not measured.
+        """
+        if step is not None and step not in self.steps:
+            raise UserError(f"{self.path}: no curvature of step {step}; there are {', '.join(map(str, self.steps))}")
+        return self.steps if step is None else (step,)
+
+    def full(self, step: int) -> Spectrum | None:
+        """The spectrum of the whole Hessian at a measured step; None where it was not measured."""
+        return self._record.spectra(step).get(FULL)
+
+    def blocks(self, step: int, *, adam: bool = False) -> dict[str, Spectrum]:
+        """The spectra of the blocks at a measured step, by name in the order of the network.
+
+        Args:
+            step: which step.
+            adam: as Adam's preconditioner makes them.
+
+        Raises:
+            UserError: they cannot be read, or were not measured.
+        """
+        if adam and not self._record.how(step).get("adam"):
+            raise UserError(
+                f"{self.path}: no preconditioned blocks of step {step}; measure them with -s hessian.adam=true"
+            )
+        spectra = self._record.spectra(step, adam=adam)
+        if len(spectra) > 1:
+            spectra.pop(FULL, None)
+        return spectra
+
+    def distances(self, step: int, *, adam: bool = False) -> list[DistanceRow]:
+        """The distances between the blocks at a measured step; arguments and errors as for ``blocks``."""
+        return self._record.distances(step, adam=adam)
+
+    def measures(self, step: int) -> list[ModelRow]:
+        """The measures of the whole model at a measured step."""
+        return self._record.model(step)
+
+    @property
+    def _record(self) -> HessianRecord:
+        return HessianRecord(self.path)
+
+
+def find_hessian(paths: Iterable[Path]) -> list[HessianRun]:
+    """The runs with curvature measurements at or below some folders, in order of path.
+
+    Raises:
+        UserError: there is none, or its config cannot be read.
+    """
+    paths = list(paths)
+    found = {place.parent for path in paths for place in [*path.glob("hessian"), *path.rglob("hessian")]}
+    runs = [
+        HessianRun(folder, load_experiment(folder / "config.yaml"), tuple(steps))
+        for folder in sorted(found)
+        if (steps := HessianRecord(folder).steps())
+    ]
+    if not runs:
+        raise UserError(f"{', '.join(map(str, paths))}: no curvature measurement here; see `whyadam hessian --help`")
+    return runs
+
+
+def moments(runs: Sequence[HessianRun], step: int | None) -> list[tuple[HessianRun, int, str]]:
+    """Runs with each of their measured steps, or with one of them, and what to call that.
+
+    Raises:
+        UserError: a run has no measurement of ``step``.
+    """
+    return [
+        (run, measured, f"{name}, step {measured}")
+        for run, name in zip(runs, labels(runs), strict=True)
+        for measured in run.measured_steps(step)
+    ]
+
+
+def short_names(blocks: Sequence[str]) -> list[str]:
+    """Names of blocks for narrow places: without what all of them begin with, and without the word weight."""
+    parts = [[part for part in name.split(".") if part != "weight"] for name in blocks]
+    if len({tuple(name) for name in parts}) < len(blocks):
+        parts = [name.split(".") for name in blocks]
+    while all(len(name) > 1 for name in parts) and len({name[0] for name in parts}) == 1:
+        parts = [name[1:] for name in parts]
+    return [".".join(name) for name in parts]
+
 
 COLOR = "#0072B2"
 GRID_POINTS = 1000
@@ -108,3 +217,67 @@ def _draw_density(axes: Axes, spectrum: Spectrum) -> None:
     axes.fill_between(grid.numpy(), lowest, np.maximum(values, lowest), color=COLOR, alpha=0.3, linewidth=0)
     axes.plot(grid.numpy(), np.maximum(values, lowest), color=COLOR, linewidth=1)
     axes.set(yscale="log", ylim=(lowest, 3 * values.max()))
+
+
+INCHES_PER_BLOCK = 0.17
+INCHES_BESIDE = 2.2
+"""For names and the color bar."""
+
+
+def draw_distances(
+    runs: Sequence[HessianRun],
+    out: Path,
+    step: int | None = None,
+    *,
+    measure: str = "js_distance",
+    sigma: str | None = None,
+    adam: bool = False,
+) -> list[Path]:
+    """Draw the distances of all pairs of blocks, in the network's order, and their noise floors: a row a measurement.
+
+    Args:
+        runs: whose curvature.
+        out: path without ending.
+        step: when; all measured steps of each run by default.
+        measure: which distance, as distances.csv spells it.
+        sigma: which smoothing, likewise; by default one per cent of the range for a distance that needs one.
+        adam: between the blocks as Adam's preconditioner makes them.
+
+    Returns:
+        PNG, PDF and SVG.
+
+    Raises:
+        UserError: a run has no measurement of ``step``, or no such distance.
+    """
+    shown = moments(runs, step)
+    blocks = [list(run.blocks(measured, adam=adam)) for run, measured, _ in shown]
+    sides = [max(3.0, INCHES_PER_BLOCK * len(names)) for names in blocks]
+    figure = new_figure(columns=1)
+    figure.set_size_inches(2 * max(sides) + 2 * INCHES_BESIDE, sum(sides) + INCHES_BESIDE * len(shown))
+    grid = figure.subplots(len(shown), 2, squeeze=False, height_ratios=sides)
+    for panels, names, (run, measured, label) in zip(grid, blocks, shown, strict=True):
+        rows = run.distances(measured, adam=adam)
+        used = _known_sigma(run, rows, measure, sigma)
+        mean = heterogeneity(rows)[measure, used]
+        matrices = distance_matrix(rows, names, measure, used)
+        titles = f"{label}\n{measure}, mean {mean.value:.3g}", f"noise floor, mean {mean.noise_floor:.3g}"
+        highest = float(matrices[0].nan_to_num().max())
+        for axes, matrix, title in zip(panels, matrices, titles, strict=True):
+            image = axes.imshow(matrix.numpy(), vmin=0, vmax=highest, cmap="viridis", interpolation="nearest")
+            axes.set_title(title, fontsize=9)
+            axes.set_xticks(range(len(names)), short_names(names), fontsize=6, rotation=90)
+            axes.set_yticks(range(len(names)), short_names(names), fontsize=6)
+        unit = f"sigma {used}" if used else "in the eigenvalues' units"
+        figure.colorbar(image, ax=list(panels), label=unit, shrink=0.8)
+    return save_figure(figure, out)
+
+
+def _known_sigma(run: HessianRun, rows: Sequence[DistanceRow], measure: str, sigma: str | None) -> str:
+    """The smoothing that is asked for; for None one per cent of the range, or none where the measure has none."""
+    known = dict.fromkeys((row.measure, row.sigma) for row in rows)
+    if sigma is None:
+        sigma = str(RELATIVE) if (measure, str(RELATIVE)) in known else ""
+    if (measure, sigma) not in known:
+        there_are = ", ".join(f"{name} ({width})" if width else name for name, width in known)
+        raise UserError(f"{run.path}: no {measure} with sigma {sigma!r}; there are {there_are}")
+    return sigma

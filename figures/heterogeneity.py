@@ -10,10 +10,10 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..hessian.summary import ModelRow
-from .hessian_runs import HessianRun
+from ..hessian.record import ModelRow
+from .hessian import HessianRun
 from .style import new_figure, save_figure
-from .table import aligned
+from .tables import aligned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

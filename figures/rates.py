@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .rows import Rows, different, select
+from .runs import Rows, different, select
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, new_figure, save_figure
 
 if TYPE_CHECKING:

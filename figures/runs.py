@@ -1,8 +1,11 @@
-"""Reading run folders back."""
+"""Reading run folders back.
+
+Picking from the rows of a table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +15,7 @@ from ..configs.load import identity, load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.metrics import read_metrics
-from ..training.status import read_status
+from ..training.run_folder import read_status
 from .style import OPTIMIZER_LABELS
 
 
@@ -109,3 +112,17 @@ def _metrics_below(path: Path) -> list[Path]:
 
 def _read_run(folder: Path) -> Run:
     return Run(folder, load_experiment(folder / "config.yaml"), read_status(folder / "status.json"))
+
+
+Rows = Sequence[Mapping[str, Any]]
+"""Numbers and text by column."""
+
+
+def select(rows: Rows, **wanted: Any) -> list[Any]:
+    """The rows whose columns have these values, in their order."""
+    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
+
+
+def different(rows: Rows, column: str) -> list[Any]:
+    """The values of a column, each once, in order of appearance."""
+    return list(dict.fromkeys(row[column] for row in rows))

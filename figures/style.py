@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 # Okabe & Ito's palette, told apart with every common colour blindness; a rule has the same colour in every picture.
 OPTIMIZER_COLORS = {
     "sgd": "#000000",

@@ -1,16 +1,146 @@
-"""Runs as a search for each optimizer's best setting: which of them may be compared, and in what they differ."""
+"""Runs as a search for each optimizer's best setting: which of them may be compared, and in what they differ.
+
+What was tried of each optimizer, what is the best of it, and how far to trust that.
+
+Tables of what was tried of each optimizer.
+
+How much the learning rate matters: final evaluation loss against it.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.run_folder import FINISHED
 from .runs import Group, Run
-from .tried import Comparison, Rule, Setting
+from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
+from .tables import aligned
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An optimizer at one setting, over its seeds.
+
+    Attributes:
+        group: the runs.
+        varied: the keys in which the settings of its optimizer differ, the learning rate first.
+    """
+
+    group: Group
+    varied: Mapping[str, Any]
+
+    @property
+    def losses(self) -> list[float]:
+        """Final evaluation loss of each run, in nats; infinite where it diverged."""
+        return [final_loss(run) for run in self.group.runs]
+
+    @property
+    def median(self) -> float:
+        """Median of the losses."""
+        return median(self.losses)
+
+    @property
+    def seeds(self) -> frozenset[int]:
+        """The seeds of its runs."""
+        return frozenset(run.experiment.seed for run in self.group.runs)
+
+    def describe(self) -> str:
+        """The varied keys with their values."""
+        return ", ".join(
+            f"{key} {value:g}" if _is_number(value) else f"{key} {value}" for key, value in self.varied.items()
+        )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """All settings of one optimizer that were tried, in order of the learning rate."""
+
+    name: str
+    settings: tuple[Setting, ...]
+
+    @cached_property
+    def best(self) -> Setting:
+        """The setting with the lowest median loss."""
+        return min(self.settings, key=lambda setting: setting.median)
+
+    @property
+    def edges(self) -> list[str]:
+        """The keys of which the best setting has the least or the largest number that was tried."""
+        values = {key: [setting.varied[key] for setting in self.settings] for key in self.best.varied}
+        return [key for key, value in self.best.varied.items() if is_at_edge(value, values[key])]
+
+    def warnings(self) -> Iterator[str]:
+        """Why its best setting may not be its best, a line each."""
+        if len(self.settings) == 1:
+            yield f"{self.name} has one setting, nothing was tuned"
+        elif self.best.median == inf:
+            yield f"{self.name} has no setting at which most seeds ended"
+        else:
+            for key in self.edges:
+                best = f"the best {key} of {self.name}, {self.best.varied[key]:g},"
+                yield f"{best} lies at the edge of its grid: one beyond might be better"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that differ in nothing but their optimizer, its settings and the seed.
+
+    Attributes:
+        label: name of the config, and whatever else tells it from the other comparisons.
+        rules: by name, in alphabetical order.
+    """
+
+    label: str
+    rules: tuple[Rule, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The config of one of its runs."""
+        return self.rules[0].settings[0].group.experiment
+
+    def warnings(self) -> Iterator[str]:
+        """What stands against comparing the optimizers at their best settings, a line each."""
+        for rule in self.rules:
+            yield from (f"{self.label}: {warning}" for warning in rule.warnings())
+        tried = {rule.name: len(rule.settings) for rule in self.rules}
+        if len(set(tried.values())) > 1:
+            counts = ", ".join(f"{name} {count}" for name, count in tried.items())
+            yield f"{self.label}: unequal grids, the number of settings tried is {counts}"
+        seeds = {setting.seeds for rule in self.rules for setting in rule.settings}
+        if len(seeds) > 1:
+            given = " or ".join(sorted(",".join(map(str, sorted(some))) for some in seeds))
+            yield f"{self.label}: unequal grids, the seeds of a setting are {given}"
+
+
+def final_loss(run: Run) -> float:
+    """A finished run's final evaluation loss in nats; infinite where it diverged."""
+    loss = run.status.get("last_eval_loss")
+    return float(loss) if run.status["state"] == "done" and loss is not None else inf
+
+
+def is_at_edge(value: Any, values: Iterable[Any]) -> bool:
+    """Whether ``value`` is the least or the largest of two or more different numbers."""
+    numbers = {number for number in values if _is_number(number)}
+    return _is_number(value) and len(numbers) > 1 and value in (min(numbers), max(numbers))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
 
 UNCOMPARED: dict[str, Any] = {
     "seed": True,
@@ -93,3 +223,171 @@ def _differences(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _describe(different: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in different.items() if key != "name" and value is not None]
+
+
+COLUMNS = ("optimizer", "setting", "seeds", "diverged", "median eval loss", "range", "")
+CSV_COLUMNS = (
+    "runs",
+    "model",
+    "data",
+    "optimizer",
+    "lr",
+    "setting",
+    "seeds",
+    "diverged",
+    "median_loss",
+    "lowest_loss",
+    "highest_loss",
+    "best",
+    "at_edge",
+    "tried",
+)
+
+
+def tuning_table(comparisons: Sequence[Comparison]) -> str:
+    """A table a comparison: one line a setting, with a mark at the best of each optimizer."""
+    return "\n\n".join(f"{comparison.label}\n{aligned(COLUMNS, _lines(comparison))}" for comparison in comparisons)
+
+
+def write_tuning(comparisons: Sequence[Comparison], path: Path) -> Path:
+    """Write one row a setting as CSV; a loss that is infinite stands for a diverged run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for comparison in comparisons:
+            writer.writerows(_rows(comparison))
+    return path
+
+
+def _lines(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    for rule in comparison.rules:
+        for setting in rule.settings:
+            finite = [loss for loss in setting.losses if loss < inf]
+            spread = f"{min(finite):.4f} to {max(finite):.4f}" if len(finite) > 1 else ""
+            yield (
+                rule.name,
+                setting.describe(),
+                str(len(setting.losses)),
+                str(len(setting.losses) - len(finite)),
+                f"{setting.median:.4f}" if setting.median < inf else "diverged",
+                spread,
+                _mark(rule, setting),
+            )
+
+
+def _mark(rule: Rule, setting: Setting) -> str:
+    if setting is not rule.best or setting.median == inf:
+        return ""
+    return "best, at the edge of the grid" if rule.edges else "best"
+
+
+def _rows(comparison: Comparison) -> Iterator[dict[str, object]]:
+    experiment = comparison.experiment
+    for rule in comparison.rules:
+        for setting in rule.settings:
+            losses = setting.losses
+            yield {
+                "runs": comparison.label,
+                "model": experiment.model.name,
+                "data": experiment.data.name,
+                "optimizer": rule.name,
+                "lr": setting.varied.get("lr"),
+                "setting": setting.describe(),
+                "seeds": len(losses),
+                "diverged": losses.count(inf),
+                "median_loss": setting.median,
+                "lowest_loss": min(losses),
+                "highest_loss": max(losses),
+                "best": str(setting is rule.best).lower(),
+                "at_edge": str(bool(rule.edges)).lower() if setting is rule.best else "",
+                "tried": len(rule.settings),
+            }
+
+
+TOP = 0.97
+"""Where the marks of diverged settings stand, as a share of the panel's height."""
+
+
+def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
+    """Draw a panel a comparison, a line an optimizer: the median over seeds, with a band from the lowest to highest.
+
+    Where an optimizer has several settings of one learning rate, the best of them is drawn. The panels end at the loss
+    before the first step: a triangle at the top stands for a higher one, a cross for a setting whose median diverged.
+
+    Args:
+        comparisons: what to draw.
+        out: path without ending.
+
+    Returns:
+        PNG, PDF and SVG.
+
+    Raises:
+        UserError: no optimizer has a learning rate.
+    """
+    panels = [(comparison, _curves(comparison)) for comparison in comparisons]
+    shown = [(comparison, lines) for comparison, lines in panels if lines]
+    if not shown:
+        raise UserError("no optimizer of these runs has a learning rate")
+    names = {name for _, lines in shown for name in lines}
+    figure = new_figure(columns=len(shown), legend_entries=len(names))
+    handles: dict[str, Artist] = {}
+    for axes, (comparison, lines) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        highest = _loss_at_start(comparison)
+        for name, line in lines.items():
+            _draw_line(axes, name, line, highest)
+        _finish(axes, comparison.label, highest)
+        handles |= {str(handle.get_label()): handle for handle in axes.get_legend_handles_labels()[0]}
+    figure.legend(handles=list(handles.values()), loc="outside right upper")
+    return save_figure(figure, out)
+
+
+def _curves(comparison: Comparison) -> dict[str, dict[float, Setting]]:
+    """Those of the optimizers that have a learning rate, by name."""
+    return {rule.name: line for rule in comparison.rules if (line := _line(rule))}
+
+
+def _line(rule: Rule) -> dict[float, Setting]:
+    """The best setting of each learning rate, in ascending order."""
+    best: dict[float, Setting] = {}
+    for setting in rule.settings:
+        rate = setting.group.lr
+        if rate is not None and (rate not in best or setting.median < best[rate].median):
+            best[rate] = setting
+    return dict(sorted(best.items()))
+
+
+def _draw_line(axes: Axes, name: str, line: Mapping[float, Setting], highest: float) -> None:
+    color = OPTIMIZER_COLORS.get(name, OTHER_COLOR)
+    rates = list(line)
+    medians = [setting.median for setting in line.values()]
+    # A line to an infinite value is none: matplotlib leaves it out, and the band with it.
+    axes.plot(rates, medians, "o-", color=color, label=OPTIMIZER_LABELS.get(name, name))
+    axes.fill_between(
+        rates,
+        [min(setting.losses) for setting in line.values()],
+        [max(setting.losses) for setting in line.values()],
+        color=color,
+        alpha=0.2,
+        linewidth=0,
+    )
+    for marker, beyond in (
+        ("x", [rate for rate, loss in zip(rates, medians, strict=True) if loss == inf]),
+        ("^", [rate for rate, loss in zip(rates, medians, strict=True) if highest < loss < inf]),
+    ):
+        axes.plot(beyond, [TOP] * len(beyond), marker, color=color, transform=axes.get_xaxis_transform())
+
+
+def _finish(axes: Axes, label: str, highest: float) -> None:
+    axes.set_xscale("log")
+    axes.set(title=label, xlabel="learning rate", ylabel="final evaluation loss (nats)")
+    if highest < inf:
+        axes.set_ylim(top=highest)
+    axes.grid(alpha=0.3)
+
+
+def _loss_at_start(comparison: Comparison) -> float:
+    """The highest evaluation loss before the first step."""
+    runs = [run for rule in comparison.rules for setting in rule.settings for run in setting.group.runs]
+    curves = [run.curve("eval")[1] for run in runs]
+    return max((losses[0] for losses in curves if losses), default=inf)

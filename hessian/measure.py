@@ -8,21 +8,16 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 from torch.optim import Optimizer
 
-from ..tasks.settings import Batch
-from .blocks import Block
-from .evaluation import Loss
-from .operators import HessianOperator, mean_gradient
-from .pairs import distance_rows
-from .partitions import partition
+from ..tasks.base import Batch
+from .block_spectra import Effort
+from .blocks import Block, partition, select_blocks
+from .distances import distance_rows
+from .operators import HessianOperator, Loss, mean_gradient
+from .parallel import Build, Site, Target, fingerprint, measure_targets, one_thread
 from .preconditioning import AdamStep, adam_step
-from .processes import Build, measure_targets, one_thread
-from .record import HessianMeasurement, HessianRecord
-from .selection import select_blocks
+from .record import ADAM, FULL, HessianMeasurement, HessianRecord, block_rows, mean_distances, model_rows
 from .settings import HessianSettings
-from .site import Site, Target, fingerprint
-from .spectra import Effort
 from .spectrum import Spectrum
-from .summary import ADAM, FULL, block_rows, mean_distances, model_rows
 
 NOT_RESULTS = {"every", "at", "processes"}
 """Settings that change no result of a measurement."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .operators import HessianOperator
 from .preconditioning import Preconditioned
-from .quadrature import draw_probes
+from .slq import draw_probes
 from .spectrum import Spectrum
 
 

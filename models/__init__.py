@@ -1,6 +1,6 @@
 """Architectures: one file a family, a registry."""
 
+from .base import Head, ModelSettings
 from .registry import MODELS
-from .settings import Head, ModelSettings
 
 __all__ = ["MODELS", "Head", "ModelSettings"]

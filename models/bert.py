@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from .language import LanguageModelSettings
+from .transformer import LanguageModelSettings
 
 if TYPE_CHECKING:
     from transformers import BertConfig, PreTrainedModel

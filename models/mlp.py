@@ -1,12 +1,15 @@
-"""A multilayer perceptron on flattened images: the smallest model, and the one without any structure."""
+"""A multilayer perceptron on flattened images: the smallest model, and the one without any structure.
+
+A multilayer perceptron whose layers have curvatures a chosen factor apart, at an unchanged function.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
-from .settings import Head, ModelSettings
+from .base import Head, ModelSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,3 +47,48 @@ class MLP(ModelSettings):
             layers += [nn.Linear(inputs, width), activation()]
             inputs = width
         return nn.Sequential(*layers, nn.Linear(inputs, head.outputs))
+
+
+class ScaledMLP(ModelSettings):
+    """Fully connected layers without biases; contrast sets the curvatures of the layers apart.
+
+    A layer computes with the weights contrast^s · w, where w are its parameters and s goes evenly from -1 to 1. The
+    parameters start at contrast^-s times the usual, so the function that the network computes is the same for every
+    contrast. The layer's gradient is contrast^s times, and its block of the Hessian contrast^2s times what it is
+    without: the sharpest is contrast^4 times sharper against the flattest.
+
+    One step of SGD then moves the layer's weights as with a learning rate of lr · contrast^2s, one of Adam as with
+    lr · contrast^s.
+
+    Attributes:
+        hidden: width of each hidden layer.
+        contrast: 1 for an ordinary perceptron.
+        sharpest: the layer with s = 1; the one at the other end has s = -1.
+    """
+
+    paper: ClassVar[str] = "after Zhang et al. 2024, Why Transformers Need Adam, arXiv:2402.16788"
+    tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
+
+    name: Literal["scaled_mlp"] = "scaled_mlp"
+    hidden: tuple[PositiveInt, ...] = (32, 32, 32)
+    contrast: Annotated[float, Field(ge=1)] = 1.0
+    sharpest: Literal["first", "last"] = "last"
+
+    def build(self, head: Head) -> nn.Module:
+        """ReLU layers, started as by He et al. 2015 (arXiv:1502.01852).
+
+        Raises:
+            ValueError: the task is no classification, or the size of its images is not known.
+        """
+        self.check(head)
+        image_size = self.image_size_of(head)
+        from .scaled_layers import scaled_layers
+
+        factors = [self.contrast**exponent for exponent in self.exponents()]
+        return scaled_layers((3 * image_size**2, *self.hidden, head.outputs), factors)
+
+    def exponents(self) -> list[float]:
+        """The s of each layer; 0 if there is one layer alone."""
+        last = len(self.hidden)
+        rising = [2 * layer / last - 1 for layer in range(last + 1)] if last else [0.0]
+        return rising if self.sharpest == "last" else rising[::-1]

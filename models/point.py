@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from .settings import Head, ModelSettings
+from .base import Head, ModelSettings
 
 if TYPE_CHECKING:
     from torch import nn

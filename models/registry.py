@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from ..registry import Registry
+from ..settings import Registry
+from .base import CustomModel, ModelSettings
 from .bert import BERTBase, BERTLarge, BERTNano
 from .gpt2 import GPT2, GPT2Nano
-from .mlp import MLP
+from .mlp import MLP, ScaledMLP
 from .point import Point
 from .resnet import ResNet18, ResNet50
-from .scaled_mlp import ScaledMLP
-from .settings import CustomModel, ModelSettings
 from .vgg import VGG16
 from .vit import ViTBase, ViTNano
 

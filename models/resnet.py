@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from .settings import Head, ModelSettings
+from .base import Head, ModelSettings
 
 if TYPE_CHECKING:
     from torch import nn

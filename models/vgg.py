@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from .settings import Head, ModelSettings, Probability
+from .base import Head, ModelSettings, Probability
 
 if TYPE_CHECKING:
     from torch import nn

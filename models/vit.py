@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from .settings import Head, Probability
+from .base import Head, Probability
 from .transformer import TransformerSettings
 
 if TYPE_CHECKING:

@@ -1,15 +1,21 @@
-"""The noise of mini-batch gradients at frozen weights, in a fixed number of parameter-sized buffers."""
+"""The noise of mini-batch gradients at frozen weights, in a fixed number of parameter-sized buffers.
+
+The noise of single-example gradients, many at once by ``torch.func.vmap`` where the model allows it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..seeds import derive_seed
-from ..tasks.settings import Batch
+from ..tasks.base import Batch
 from .settings import Mode
 
 Loss = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
@@ -121,3 +127,118 @@ def frozen(model: nn.Module, mode: Mode) -> Iterator[None]:
                 module.training = training
             for buffer, content in buffers:
                 buffer.copy_(content)
+
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+CHUNK_BYTES = 2**30
+"""The gradients of one chunk of examples take at most this much memory, or hold one example."""
+
+
+def example_noise(
+    model: nn.Module,
+    loss: Loss,
+    batches: Iterable[Batch],
+    reference: Gradient,
+    *,
+    mode: Mode = "train",
+    seed: int = 0,
+) -> Iterator[Gradient]:
+    """The noise g_i − ∇f of single examples, g_i being the gradient of the mean over the terms of example i.
+
+    A model that cannot be vectorised, because it branches on numbers, say, is run one example at a time; a warning says
+    so.
+
+    Args:
+        model: left as it was found, also between two chunks.
+        loss: what is minimised.
+        batches: each a chunk of examples that are computed at once.
+        reference: ∇f, at the same weights and in the same mode.
+        mode: of the model; must be ``eval`` if ``example_mode`` says so.
+        seed: of the dropout.
+
+    Yields:
+        Tensors ``[examples of the chunk, *shape]``, one a trained parameter.
+
+    Raises:
+        FloatingPointError: a gradient is not finite.
+    """
+    gradients = example_gradients
+    for number, batch in enumerate(batches):
+        with frozen(model, mode):
+            torch.manual_seed(derive_seed(seed, "example dropout", number))
+            try:
+                noise = gradients(model, loss, batch)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                if gradients is looped_example_gradients:
+                    raise
+                warnings.warn(f"single-example gradients are computed one by one: {_first_line(error)}", stacklevel=2)
+                gradients = looped_example_gradients
+                noise = gradients(model, loss, batch)
+        if not torch.isfinite(nn.utils.get_total_norm(noise)):
+            raise FloatingPointError("the gradient of an example is no finite number")
+        torch._foreach_sub_(noise, reference)
+        yield noise
+
+
+def example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
+    """The gradient of each example's mean loss, ``[examples, *shape]`` for each trained parameter, all at once.
+
+    Raises:
+        RuntimeError: the model cannot be vectorised.
+    """
+    mean_loss = _MeanLoss(model, loss)
+    parameters = {f"model.{name}": parameter.detach() for name, parameter in trained_parameters(model).items()}
+
+    def loss_of(values: dict[str, Tensor], example: Batch) -> Tensor:
+        batch_of_one = {name: tensor[None] for name, tensor in example.items()}
+        result: Tensor = functional_call(mean_loss, values, (batch_of_one,))
+        return result
+
+    # The fused kernels of attention have no vectorised form: they would be run one example at a time.
+    with sdpa_kernel(SDPBackend.MATH):
+        gradients = vmap(grad(loss_of), in_dims=(None, 0), randomness="different")(parameters, batch)
+    return [gradients[name] for name in parameters]
+
+
+def looped_example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
+    """What ``example_gradients`` gives, one example at a time."""
+    parameters = list(trained_parameters(model).values())
+
+    def gradient(example: Batch) -> Sequence[Tensor]:
+        total, count = loss(model, example)
+        return torch.autograd.grad(total / count, parameters, allow_unused=True, materialize_grads=True)
+
+    size = len(next(iter(batch.values())))
+    rows = [gradient({name: tensor[i : i + 1] for name, tensor in batch.items()}) for i in range(size)]
+    return [torch.stack(layer) for layer in zip(*rows, strict=True)]
+
+
+def example_mode(model: nn.Module, mode: Mode) -> Mode:
+    """The mode for single examples: ``eval`` with BatchNorm, for which one example has no statistics, else ``mode``."""
+    return "eval" if any(isinstance(module, BATCH_NORMS) for module in model.modules()) else mode
+
+
+def chunk_size(model: nn.Module) -> int:
+    """How many single-example gradients fit into ``CHUNK_BYTES``, at least 1."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(model).values())
+    return max(1, CHUNK_BYTES // size)
+
+
+class _MeanLoss(nn.Module):
+    """Makes a model and its loss one module, so that ``functional_call`` can put other weights under both."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+
+    def forward(self, batch: Batch) -> Tensor:
+        total, count = self._loss(self.model, batch)
+        return total / count
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,26 +1,173 @@
-"""One measurement of the gradient noise at one state of a model: sampling, statistics, and what is to be recorded."""
+"""One measurement of the gradient noise at one state of a model: sampling, statistics, and what is to be recorded.
+
+Which examples a noise measurement takes: from random streams of its own, so that training notices nothing.
+
+From the noise samples of one scope to the rows that describe them.
+
+Gradient noise of any model, for use without a config or a run folder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data.settings import Examples
+from ..data.base import Examples, Key
+from ..data.batches import BatchOrder
+from ..errors import UserError
 from ..seeds import derive_seed
-from .drawing import NoiseDraw
-from .gradients import Gradient, Loss, batch_noise, reference_gradient, trained_parameters
+from ..tasks.base import Batch
+from .gradients import (
+    Gradient,
+    Loss,
+    batch_noise,
+    chunk_size,
+    example_mode,
+    example_noise,
+    reference_gradient,
+    trained_parameters,
+)
 from .record import NoiseRow
-from .reduction import ALL, Reduction, ScopeNoise
-from .report import TailRow
+from .references import effective_dimension
+from .report import NORM, NORM_QUANTILES, TailRow, tail_report
 from .settings import Mode, NoiseSettings
-from .single_examples import chunk_size, example_mode, example_noise
-from .summary import describe, plain_row, surrogate_norms
+from .sketch import ALL, Reduction, ScopeNoise, Values
+from .statistics import Array
+from .surrogates import rotations
 from .variance import gradient_noise_scale, running_variance
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Batches, one a forward pass, each fetched when it is its turn."""
+
+    examples: Examples
+    keys: list[list[Key]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.examples.batch, self.keys)
+
+
+class NoiseDraw:
+    """The batches of one measurement: random examples, each once before any comes twice.
+
+    Args:
+        examples: the training part.
+        batch_size: examples of a mini-batch.
+        micro_batch_size: most examples of one forward pass; those of a mini-batch by default.
+        seed: of the measurement.
+
+    Raises:
+        UserError: there are fewer examples than a mini-batch takes.
+    """
+
+    def __init__(self, examples: Examples, batch_size: int, micro_batch_size: int | None, seed: int) -> None:
+        if batch_size > len(examples):
+            raise UserError(f"noise.batch_size: {batch_size} examples do not fit into the {len(examples)} to train on")
+        self._examples = examples
+        self._batch_size = batch_size
+        self._pass_size = min(batch_size, micro_batch_size or batch_size)
+        self._seed = seed
+
+    def reference(self, batches: int | Literal["full"]) -> Passes:
+        """The reference set: so many mini-batches, or the ``full`` training part.
+
+        It is cut evenly: a small rest would have BatchNorm statistics like no other batch.
+        """
+        if batches == "full":
+            return self._cut(self._order("reference", "full").keys(0), self._pass_size)
+        order = self._order("reference", self._batch_size)
+        return self._cut([key for number in range(batches) for key in order.keys(number)], self._pass_size)
+
+    def mini_batches(self, count: int) -> Iterator[Passes]:
+        """The mini-batches, each as the micro-batches that make it up."""
+        order = self._order("batches", self._batch_size)
+        for number in range(count):
+            yield self._cut(order.keys(number), self._pass_size)
+
+    def single_examples(self, count: int, chunk_size: int) -> Passes:
+        """Single examples, at most ``chunk_size`` of them at once, and no more than one forward pass may have."""
+        order = self._order("examples", 1)
+        keys = [key for number in range(count) for key in order.keys(number)]
+        return self._cut(keys, min(chunk_size, self._pass_size))
+
+    def _order(self, axis: str, batch_size: int | Literal["full"]) -> BatchOrder:
+        return BatchOrder(len(self._examples), batch_size, derive_seed(self._seed, axis))
+
+    def _cut(self, keys: list[Key], size: int) -> Passes:
+        """As few passes as possible of at most ``size`` examples, their sizes differing by at most 1."""
+        parts = ceil(len(keys) / size)
+        ends = [len(keys) * part // parts for part in range(parts + 1)]
+        return Passes(self._examples, [keys[start:end] for start, end in pairwise(ends)])
+
+
+NORM_QUANTILE = f"{NORM}/quantile_"
+
+
+def describe(noise: ScopeNoise, *, seed: int) -> Iterator[TailRow]:
+    """The size of the noise, and its tail if it varies at all; it does not where the gradient is always zero."""
+    yield plain_row("variance", float(np.mean(noise.norms.astype(np.float64) ** 2)))
+    yield plain_row("running_variance/second_half_range", second_half_range(noise.norms, seed=seed))
+    yield from (quantile_row(noise.norms, probability) for probability in NORM_QUANTILES)
+    if _varies(noise.sketch):
+        yield plain_row("effective_dimension", effective_dimension(noise.sketch))
+        yield from tail_rows(noise, seed=seed)
+
+
+def plain_row(statistic: str, value: float) -> TailRow:
+    """A row that says nothing of a tail."""
+    return TailRow(statistic, value, None, None, None, None, None)
+
+
+def second_half_range(norms: Values, *, seed: int) -> float:
+    """How far V̂(n) still moves in the second half of the samples, over V̂(N): the median over random orders.
+
+    It falls like 1/√N if the noise has a finite variance.
+    """
+    running = running_variance(norms, seed=seed)
+    ranges = np.ptp(running[:, running.shape[1] // 2 :], axis=1)
+    return float(np.median(ranges) / running[0, -1]) if ranges.any() else 0.0
+
+
+def quantile_row(norms: Values, probability: float) -> TailRow:
+    """A quantile of noise norms; its interval lies between two order statistics and holds for every law."""
+    # Most of a second to import, and most runs measure no noise.
+    from scipy.stats import binom
+
+    ordered = np.sort(norms)
+    ranks = binom.ppf([0.025, 0.975], len(norms), probability).astype(int)
+    low, high = ordered[np.minimum(ranks, len(norms) - 1)]
+    value = np.quantile(norms, probability, method="hazen")
+    return TailRow(f"{NORM_QUANTILE}{probability:g}", float(value), float(low), float(high), None, None, None)
+
+
+def tail_rows(noise: ScopeNoise, *, seed: int) -> list[TailRow]:
+    """The tail report on one scope: single coordinates from the kept ones, norms and projections from the sketch."""
+    rows = tail_report(noise.coordinates, sketch=noise.sketch, seed=seed)
+    # quantile_row has those of the true norms.
+    return [row for row in rows if not row.statistic.startswith(NORM_QUANTILE)]
+
+
+def surrogate_norms(noise: ScopeNoise, count: int, *, seed: int) -> Array:
+    """Norms of Gaussian surrogates of the sketched samples, ``[count, samples]``."""
+    # The columns of this factor have the inner products of the sketched samples, and are shorter.
+    rows = np.asarray(np.linalg.qr(noise.sketch.T.astype(np.float64), mode="r"))
+    return np.concatenate([np.linalg.norm(stack, axis=1) for stack in rotations(rows, count, seed=seed)])
+
+
+def _varies(values: Values) -> bool:
+    return bool((values != values[0]).any())
+
 
 ORDERS = 10
 """In so many random orders the running variance is recorded."""
@@ -172,3 +319,37 @@ def measure_noise(
         arrays |= kind.arrays(stream)
     rows = [row for kind in sampled for row in kind.rows(step, stream, watch)]
     return NoiseMeasurement(step, rows, {"scopes": np.array(list(noise)), **arrays})
+
+
+def gradient_noise(
+    model: nn.Module,
+    loss: Loss,
+    reference: Iterable[Batch],
+    batches: Iterable[Batch],
+    *,
+    mode: Mode = "train",
+    coordinates: int = 500,
+    seed: int = 0,
+) -> dict[str, ScopeNoise]:
+    """Sample the noise of mini-batch gradients at a model's present weights, one gradient in memory at a time.
+
+    Args:
+        model: left as it is found.
+        loss: from the model and a batch to the summed loss and the number of its terms.
+        reference: batches over which the gradient is exact: the whole training set, or enough of it.
+        batches: the mini-batches, one noise sample each; all of the same size.
+        mode: whether dropout is on and BatchNorm uses each batch's own statistics.
+        coordinates: how many random coordinates of each parameter and of the whole model are kept, at most.
+        seed: chooses the coordinates and the dropout.
+
+    Returns:
+        What was kept, by parameter name, and of the whole model under ``all``; ``tail_report`` takes the coordinates,
+        or the sketch.
+
+    Raises:
+        FloatingPointError: a gradient is no finite number.
+        ValueError: a batch has no loss term.
+    """
+    center = reference_gradient(model, loss, reference, mode=mode, seed=seed)
+    noise = batch_noise(model, loss, ([batch] for batch in batches), center, mode=mode, seed=seed)
+    return Reduction(trained_parameters(model), coordinates, seed).reduce(noise)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from .report import Verdict
 from .settings import Mode
-from .verdicts import Verdict
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..seeds import derive_seed
-from .series import Array
+from .statistics import Array
 
 CHUNK_VALUES = 2_000_000
 

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from scipy.fft import dct, idct
 
 from ..seeds import derive_seed
-from .series import Array
+from .statistics import Array
 
 CHUNK_VALUES = 200_000
 """Surrogates are made and measured in stacks of about this many values, which fit a processor's cache."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..seeds import derive_seed
-from .series import Array
+from .statistics import Array
 
 
 def running_variance(norms: ArrayLike, *, orders: int = 10, seed: int = 0) -> Array:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .formula import Constants, ListState, State
+from .base import UpdateRule
+from .execution import Constants, ListState, State
 from .kernels import Kernel
-from .update_rule import UpdateRule
 
 
 class ACClip(UpdateRule):

@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import UserError
-from ..names import import_by_name
-from .settings import CustomOptimizer, OptimizerSettings
+from ..settings import import_by_name
+from .registry import CustomOptimizer, OptimizerSettings
 
 
 def build_optimizer(

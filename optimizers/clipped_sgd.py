@@ -1,4 +1,9 @@
-"""What GClip and CClip share: SGD on a clipped gradient, with the momentum of ``torch.optim.SGD``."""
+"""What GClip and CClip share: SGD on a clipped gradient, with the momentum of ``torch.optim.SGD``.
+
+GClip: SGD on the gradient scaled down to a bounded global norm.
+
+CClip: SGD on the gradient clamped coordinate by coordinate.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .formula import Constants, ListState, State
+from .base import UpdateRule, norm_of_parts
+from .execution import Constants, ListState, Part, State, fused_norm
 from .kernels import Kernel
-from .update_rule import UpdateRule
 
 
 class ClippedSGD(UpdateRule):
@@ -91,3 +96,75 @@ class ClippedSGD(UpdateRule):
         """The kernel of a rule whose own numbers are the momentum and one ``limit``."""
         states = ("momentum_buffer",) if constants["momentum"] else ()
         return Kernel(name, states, (constants["momentum"], float(limit)))
+
+
+class GClip(ClippedSGD):
+    """x ← x − lr · min(clip/‖g‖, 1) · g, with momentum on the scaled gradient.
+
+    ‖g‖ is one Euclidean norm over all parameters of all groups; ``clip`` may differ between groups.
+
+    Source: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS 2020, arXiv:1912.03194;
+    the theory there has no momentum.
+    """
+
+    def global_norm(self, parts: list[Part]) -> Tensor:
+        """‖g‖ over all parameters."""
+        norm = fused_norm(parts)
+        return norm_of_parts(parts, [part.gradients for part in parts]) if norm is None else norm
+
+    def constants(self, group: dict[str, Any], norm: Tensor | None) -> Constants:
+        """The momentum and the factor min(clip/‖g‖, 1), a tensor, so that no step waits for the device."""
+        assert norm is not None
+        return {"momentum": group["momentum"], "factor": (group["clip"] / norm).clamp(max=1)}
+
+    @classmethod
+    def clip_gradient(cls, gradient: Tensor, constants: Constants) -> Tensor:
+        """min(clip/‖g‖, 1) · g."""
+        return gradient * constants["factor"]
+
+    @classmethod
+    def foreach_clip_gradient(cls, gradients: list[Tensor], constants: Constants) -> list[Tensor]:
+        """``clip_gradient`` for a list."""
+        return list(torch._foreach_mul(gradients, constants["factor"]))
+
+    def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
+        """All coordinates or none."""
+        return (constants["factor"] < 1) * gradient.numel()
+
+    @classmethod
+    def kernel(cls, constants: Constants) -> Kernel:
+        """``gclip``."""
+        return cls.momentum_kernel("gclip", constants, constants["factor"])
+
+
+class CClip(ClippedSGD):
+    """xᵢ ← xᵢ − lr · min(clip/|gᵢ|, 1) · gᵢ, with momentum on the clamped gradient.
+
+    Source: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS 2020, arXiv:1912.03194;
+    the theory there has no momentum and lets the threshold differ between coordinates, here it may between groups.
+    """
+
+    def constants(self, group: dict[str, Any], norm: Tensor | None) -> Constants:
+        """The momentum and the threshold."""
+        return {"momentum": group["momentum"], "clip": group["clip"]}
+
+    @classmethod
+    def clip_gradient(cls, gradient: Tensor, constants: Constants) -> Tensor:
+        """The gradient clamped to [-clip, clip]."""
+        return gradient.clamp(-constants["clip"], constants["clip"])
+
+    @classmethod
+    def foreach_clip_gradient(cls, gradients: list[Tensor], constants: Constants) -> list[Tensor]:
+        """``clip_gradient`` for a list."""
+        clamped = torch._foreach_clamp_max(gradients, constants["clip"])
+        torch._foreach_clamp_min_(clamped, -constants["clip"])
+        return list(clamped)
+
+    def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
+        """The coordinates with |gᵢ| > clip."""
+        return (gradient.abs() > constants["clip"]).sum()
+
+    @classmethod
+    def kernel(cls, constants: Constants) -> Kernel:
+        """``cclip``."""
+        return cls.momentum_kernel("cclip", constants, constants["clip"])

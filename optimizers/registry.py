@@ -1,14 +1,57 @@
-"""Every optimizer that a config can name; a new one is a file with its class and a line here."""
+"""Every optimizer that a config can name; a new one is a file with its class and a line here.
+
+What every optimizer of the registry says about itself before it is built.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field, ValidationInfo, create_model, field_validator
 
-from ..registry import Registry
-from .settings import CustomOptimizer, OptimizerSettings
+from ..settings import CustomSettings, NamedSettings, Registry
+
+
+class OptimizerSettings(NamedSettings):
+    """An update rule with its hyperparameters; ``registry.rule`` makes one subclass a rule.
+
+    Attributes:
+        target: the class that is built, as ``module:Class``.
+        fixed: keyword arguments of that class that make it this rule and that a config cannot change.
+        lr: learning rate.
+        no_weight_decay: names of parameters, as globs such as ``*.bias``, whose weights are not decayed.
+    """
+
+    target: ClassVar[str] = ""
+    fixed: ClassVar[Mapping[str, Any]] = {}
+
+    lr: float
+    no_weight_decay: tuple[str, ...] = ()
+
+    @field_validator("no_weight_decay")
+    @classmethod
+    def _needs_weight_decay(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and "weight_decay" not in cls.model_fields:
+            raise ValueError(f"{cls.registry_name()} has no weight_decay that could be left out")
+        return value
+
+    @field_validator("nesterov", check_fields=False)
+    @classmethod
+    def _needs_momentum(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("momentum") == 0:
+            raise ValueError("needs a momentum above 0")
+        return value
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments for the optimizer's class."""
+        hyperparameters = type(self).model_fields.keys() - {"name", "no_weight_decay"}
+        return {name: getattr(self, name) for name in sorted(hyperparameters)} | dict(self.fixed)
+
+
+class CustomOptimizer(CustomSettings):
+    """A user's own optimizer class; it gets the parameters and the other keys of its section as keyword arguments."""
+
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """How much of a running average or a momentum is kept from one step to the next."""
@@ -102,7 +145,7 @@ OPTIMIZERS: Registry[OptimizerSettings] = Registry(
         ),
         rule(
             "gclip",
-            "whyadam.optimizers.gclip:GClip",
+            "whyadam.optimizers.clipped_sgd:GClip",
             "SGD on the gradient scaled down to a global norm of at most clip, with momentum if asked.",
             f"{_ZHANG}; norm clipping: Pascanu et al., ICML 2013, arXiv:1211.5063",
             lr=REQUIRED,
@@ -113,7 +156,7 @@ OPTIMIZERS: Registry[OptimizerSettings] = Registry(
         ),
         rule(
             "cclip",
-            "whyadam.optimizers.cclip:CClip",
+            "whyadam.optimizers.clipped_sgd:CClip",
             "SGD on the gradient with each coordinate clamped to [-clip, clip], with momentum if asked.",
             _ZHANG,
             lr=REQUIRED,
@@ -149,7 +192,7 @@ OPTIMIZERS: Registry[OptimizerSettings] = Registry(
         ),
         rule(
             "signum",
-            "whyadam.optimizers.signum:Signum",
+            "whyadam.optimizers.normalized:Signum",
             "The sign of the averaged gradient; sign descent at momentum = 0.",
             "Bernstein et al., ICML 2018, arXiv:1802.04434",
             lr=REQUIRED,
@@ -159,7 +202,7 @@ OPTIMIZERS: Registry[OptimizerSettings] = Registry(
         ),
         rule(
             "normalized_sgd",
-            "whyadam.optimizers.normalized_sgd:NormalizedSGD",
+            "whyadam.optimizers.normalized:NormalizedSGD",
             "The averaged gradient divided by its global norm: every step has length lr.",
             "Cutkosky & Mehta, ICML 2020, arXiv:2002.03305; Hazan et al., NeurIPS 2015, arXiv:1507.02030",
             lr=REQUIRED,

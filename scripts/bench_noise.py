@@ -20,11 +20,17 @@ from benching import Clock, Ratio, medians, record
 from torch import Tensor, nn
 from whyadam.configs.load import load_experiment
 from whyadam.memory import keep_freed_memory
-from whyadam.noise.drawing import NoiseDraw
-from whyadam.noise.gradients import batch_noise, mean_gradient, reference_gradient, trained_parameters
-from whyadam.noise.reduction import Reduction
+from whyadam.noise.gradients import (
+    batch_noise,
+    example_gradients,
+    looped_example_gradients,
+    mean_gradient,
+    reference_gradient,
+    trained_parameters,
+)
+from whyadam.noise.measure import NoiseDraw
 from whyadam.noise.settings import NoiseSettings
-from whyadam.noise.single_examples import example_gradients, looped_example_gradients
+from whyadam.noise.sketch import Reduction
 from whyadam.tasks import Batch, build_problem
 from whyadam.training.devices import choose_device, to_device
 

@@ -16,8 +16,8 @@ import torch
 from benching import Clock, Ratio, medians, record
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
+from whyadam.models.base import Head
 from whyadam.models.gpt2 import GPT2Nano
-from whyadam.models.settings import Head
 from whyadam.optimizers import ACClip, CClip, GClip
 
 VOCABULARY = 8192

@@ -18,8 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 from benching import Ratio, record
-from whyadam.studies.sweeps.sweep_file import Sweep
-from whyadam.studies.sweeps.trials import plan
+from whyadam.studies.sweeps.plan import Sweep, plan
 from whyadam.training.run import run_experiment
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "demo.yaml"

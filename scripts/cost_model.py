@@ -18,8 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from whyadam.configs.load import load_experiment
 from whyadam.configs.schema import Experiment
-from whyadam.models.settings import Head
-from whyadam.training.schedule import number_of_steps
+from whyadam.models.base import Head
+from whyadam.training.schedules import number_of_steps
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -15,18 +15,16 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from whyadam.configs.load import load_experiment
 from whyadam.data.batches import BatchOrder
 from whyadam.optimizers import build_optimizer
+from whyadam.tasks.base import Batch
 from whyadam.tasks.problem import Problem, build_problem
-from whyadam.tasks.settings import Batch
-from whyadam.training.checkpoints import Checkpoints
+from whyadam.training.checkpoint import Checkpoints, TrainingState
 from whyadam.training.devices import to_device
-from whyadam.training.interruption import Interruption
 from whyadam.training.loop import train
 from whyadam.training.metrics import MetricsFile
-from whyadam.training.observer import Observer
+from whyadam.training.monitor import Observer, Recorder
 from whyadam.training.progress import Progress
-from whyadam.training.recorder import Recorder
 from whyadam.training.run_folder import RunFolder
-from whyadam.training.state import TrainingState
+from whyadam.training.signals import Interruption
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "quick"
 

@@ -7,20 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..figures.halves import draw_halves
-from ..figures.hessian import draw_blocks, draw_spectra
-from ..figures.hessian_distances import draw_distances
-from ..figures.hessian_runs import find_hessian
+from ..figures.hessian import draw_blocks, draw_distances, draw_spectra, find_hessian
 from ..figures.heterogeneity import draw_heterogeneity, mean_distances
-from ..figures.loss import draw_losses
-from ..figures.noise import draw_noise
-from ..figures.noise_runs import find_noise
+from ..figures.loss import draw_halves, draw_losses
+from ..figures.noise import draw_noise, find_noise
 from ..figures.predictors import draw_predictors
 from ..figures.runs import find_runs, group_by_setting
-from ..figures.sensitivity import draw_sensitivity
-from ..figures.tuning import compare
-from .readings import Results
-from .verdicts.summary import SummaryRow
+from ..figures.tuning import compare, draw_sensitivity
+from .quantities import Results
+from .summary import SummaryRow
 
 PREDICTORS = ("js0", "js0_absolute", "scale_free_js0", "norm_tail0", "coordinate_tail0", "gradient_heterogeneity")
 

@@ -1,30 +1,294 @@
-"""The quantities of studies by name: what each reads off a run or a sweep, in which unit."""
+"""The quantities of studies by name: what each reads off a run or a sweep, in which unit.
+
+What a prediction loses that knows no more than how frequent each label is: what a trained network should beat.
+
+How well a trained network predicts labels that are rare, and those that are frequent.
+
+What can be read off a finished sweep: one number a run, or a pair of runs.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ..figures.hessian_runs import find_hessian
-from ..figures.noise_runs import NoiseRun, find_noise
-from .rare_labels import losses_on_halves
-from .readings import (
-    ABSOLUTE,
-    JS_DISTANCE,
-    RELATIVE,
-    FullDistance,
-    Gap,
-    LossOfFrequencies,
-    OfRun,
-    RarityGap,
-    evaluations,
-)
+from ..configs.load import load_experiment
+from ..configs.schema import Experiment
+from ..data.batches import evaluation_batches
+from ..figures.hessian import find_hessian
+from ..figures.noise import NoiseRun, find_noise
+from ..hessian.distances import distance_rows
+from ..hessian.spectrum import Spectrum
+from ..tasks.base import Batch, Task
+from ..tasks.cross_entropy import IGNORED, CrossEntropyTask
+from ..tasks.problem import bind_task
+from ..training.checkpoint import revisit
+from ..training.devices import to_device
+from ..training.metrics import read_metrics
+from ..training.run_folder import RunFolder
+from .sweeps.outcomes import Chosen, Outcome
+from .sweeps.sweep import SweepResult
+
+MOST_EXAMPLES = 16_384
+"""Of the training part, evenly spaced, that are counted."""
+
+BATCH = 256
+
+
+def loss_of_frequencies(experiment: Experiment) -> float | None:
+    """Cross-entropy, in nats, of the labels that the experiment is evaluated on, under their frequencies in training.
+
+    Every class counts as seen once more than it was, so that none is impossible.
+
+    Returns:
+        None for a task without classes.
+    """
+    task = bind_task(experiment.task, experiment.data, experiment.seed)
+    if "labels" not in task.evaluation.batch([(0, 0)]):
+        return None
+    seen = 1 + count_training_labels(task)
+    evaluated = _count(task, evaluation_batches(task.evaluation, BATCH, limit=experiment.training.eval_examples))
+    frequencies = seen.double() / seen.sum()
+    return float(-(evaluated * frequencies.log()).sum() / evaluated.sum())
+
+
+def count_training_labels(task: Task) -> Tensor:
+    """How often each class is a label in a part of the training examples, int64 ``[outputs]``."""
+    return _count(task, _training_batches(task))
+
+
+def _training_batches(task: Task) -> Iterable[Batch]:
+    stride = -(-len(task.train) // MOST_EXAMPLES)
+    keys = [(0, index) for index in range(0, len(task.train), stride)]
+    return (task.train.batch(keys[start : start + BATCH]) for start in range(0, len(keys), BATCH))
+
+
+def _count(task: Task, batches: Iterable[Batch]) -> Tensor:
+    """How often each class occurs, ``[outputs]``."""
+    counts = torch.zeros(task.head.outputs, dtype=torch.int64)
+    for batch in batches:
+        labels = batch["labels"].flatten()
+        counts += torch.bincount(labels[labels != IGNORED], minlength=len(counts))
+    return counts
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Mean evaluation losses, in nats, on the rarer and on the more frequent half of the labels."""
+
+    rare: float
+    frequent: float
+
+
+@cache
+def losses_on_halves(folder: Path) -> Halves | None:
+    """What a finished run loses on either half of the labels it is evaluated on.
+
+    Classes are rare or frequent by their number in training: the rare ones are those, from the rarest on, that have at
+    most half of the labels together.
+
+    Args:
+        folder: a run folder with a checkpoint of the last step.
+
+    Returns:
+        None for a task without classes, or where one half has no labels.
+
+    Raises:
+        UserError: the checkpoint is missing.
+    """
+    experiment = load_experiment(folder / "config.yaml")
+    for visit in revisit(experiment, RunFolder(folder), ["100%"]):
+        problem, settings = visit.problem, experiment.training
+        if not isinstance(problem.task, CrossEntropyTask):
+            return None
+        device = next(problem.model.parameters()).device
+        batches = evaluation_batches(problem.evaluation, settings.eval_batch_size, limit=settings.eval_examples)
+        problem.model.eval()
+        losses, counts = problem.task.losses_by_class(problem.model, (to_device(batch, device) for batch in batches))
+        rare = rarer_half(count_training_labels(problem.task))
+        if counts[rare].sum() > 0 and counts[~rare].sum() > 0:
+            return Halves(*(float(losses[half].sum() / counts[half].sum()) for half in (rare, ~rare)))
+    return None
+
+
+def rarer_half(counts: Tensor) -> Tensor:
+    """Which classes, from the rarest on, have at most half of all labels together.
+
+    Args:
+        counts: how often each class occurs, ``[classes]``.
+
+    Returns:
+        bool, ``[classes]``.
+    """
+    order = counts.argsort(stable=True)
+    is_rare = torch.empty_like(counts, dtype=torch.bool)
+    is_rare[order] = 2 * counts[order].cumsum(0) <= counts.sum()
+    return is_rare
+
+
+Results = Mapping[str, SweepResult]
+"""Finished sweeps by name."""
+
+JS_DISTANCE = "js_distance"
+ABSOLUTE, RELATIVE = "0.00316228", "1%"
+"""The published smoothing √1e-5, and 1 % of the range."""
+
+SGD_AND_ADAM = ("sgd", "adam")
+"""The arms of a sweep that a gap is between."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number of one seed.
+
+    Attributes:
+        arm: whose it is; None where it is about the whole sweep.
+        seed: of the run.
+        value: infinite where the run diverged.
+        tried: settings that were tried in tuning; None where nothing was tuned.
+        at_edge: whether the best of them lies at the edge of its grid.
+    """
+
+    arm: str | None
+    seed: int
+    value: float
+    tried: int | None
+    at_edge: bool | None
+
+
+@dataclass(frozen=True)
+class OfRun:
+    """A number that one run has, or has not.
+
+    Attributes:
+        unit: its unit.
+        read: the number in a run folder; None where the run has no such thing.
+        before_training: whether it is a property of the untrained network and its data, hence of the whole sweep.
+    """
+
+    unit: str
+    read: Callable[[Path], float | None]
+    before_training: bool = False
+
+    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
+        """One reading a run of that sweep that has the number."""
+        for outcome in results[sweep].final:
+            value = math.inf if outcome.state == "diverged" else self.read(outcome.folder)
+            if value is not None:
+                arm, seed = outcome.trial.arm, outcome.trial.seed
+                if self.before_training:
+                    yield Reading(None, seed, value, None, None)
+                else:
+                    yield Reading(arm, seed, value, *_tuning(results[sweep].chosen, (arm,)))
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much higher SGD ends than Adam, over how far Adam came: (SGD − Adam)/(start − Adam), in evaluation loss.
+
+    Dividing by Adam's progress makes networks with losses of different size comparable.
+    """
+
+    unit: str = ""
+
+    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
+        """One reading a seed that both rules have."""
+        for seed, sgd, adam in _pairs(results[sweep]):
+            start = evaluations(adam.folder, "loss")[0]
+            value = (sgd.loss - adam.loss) / (start - adam.loss)
+            yield Reading(None, seed, value, *_tuning(results[sweep].chosen, SGD_AND_ADAM))
+
+
+@dataclass(frozen=True)
+class RarityGap:
+    """How much further SGD ends above Adam on the rarer half of the labels than on the other half."""
+
+    unit: str = "nats"
+
+    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
+        """One reading a seed that both rules have."""
+        for seed, sgd, adam in _pairs(results[sweep]):
+            by_rule = [losses_on_halves(run.folder) for run in (sgd, adam)]
+            if by_rule[0] is not None and by_rule[1] is not None:
+                value = (by_rule[0].rare - by_rule[1].rare) - (by_rule[0].frequent - by_rule[1].frequent)
+                yield Reading(None, seed, value, *_tuning(results[sweep].chosen, SGD_AND_ADAM))
+
+
+@dataclass(frozen=True)
+class LossOfFrequencies:
+    """What a prediction by the frequency of each label alone loses; see ``frequencies.py``."""
+
+    unit: str = "nats"
+
+    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
+        """One reading a seed; none where the task has no classes."""
+        for seed, run in {outcome.trial.seed: outcome.trial for outcome in results[sweep].final}.items():
+            value = loss_of_frequencies(run.experiment)
+            if value is not None:
+                yield Reading(None, seed, value, None, None)
+
+
+@dataclass(frozen=True)
+class FullDistance:
+    """How unlike the whole Hessian's spectrum is that of the study's first sweep, at the start and up to scale.
+
+    Each spectrum is divided by its own largest |eigenvalue|; the distance is Jensen-Shannon's, smoothed with 1 % of the
+    range.
+
+    Attributes:
+        noise_floor: whether to read the distance that noise alone would give.
+    """
+
+    noise_floor: bool = False
+    unit: str = "bits"
+
+    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
+        """One reading a seed that both sweeps have; none of the first sweep itself."""
+        first = next(iter(results))
+        if sweep == first:
+            return
+        reference, spectra = (_full_spectra(results[name]) for name in (first, sweep))
+        for seed in sorted(reference.keys() & spectra.keys()):
+            pair = {"reference": reference[seed], "other": spectra[seed]}
+            wanted = (f"scale_free_{JS_DISTANCE}", RELATIVE)
+            (row,) = (row for row in distance_rows(pair) if (row.measure, row.sigma) == wanted)
+            yield Reading(None, seed, row.noise_floor if self.noise_floor else row.value, None, None)
+
+
+def _full_spectra(result: SweepResult) -> dict[int, Spectrum]:
+    """The whole Hessian's spectrum at the first measured moment, by seed, where it was measured."""
+    runs = [
+        (run.trial.seed, find_hessian([run.folder])[0]) for run in result.final if (run.folder / "hessian").exists()
+    ]
+    return {seed: full for seed, run in runs if (full := run.full(run.steps[0])) is not None}
+
+
+def evaluations(folder: Path, column: str) -> list[float]:
+    """The values of a column in the evaluation rows of a run, where it is not empty."""
+    rows = read_metrics(folder / "metrics.csv")
+    return [float(row[column]) for row in rows if row["split"] == "eval" and row[column]]
+
+
+def _pairs(result: SweepResult) -> Iterator[tuple[int, Outcome, Outcome]]:
+    """Each seed that both SGD and Adam have, with their runs."""
+    sgd, adam = ({run.trial.seed: run for run in result.final if run.trial.arm == arm} for arm in SGD_AND_ADAM)
+    for seed in sorted(sgd.keys() & adam.keys()):
+        yield seed, sgd[seed], adam[seed]
+
+
+def _tuning(chosen: Mapping[str, Chosen], arms: Sequence[str]) -> tuple[int | None, bool | None]:
+    tuned = [chosen[arm] for arm in arms if arm in chosen and chosen[arm].tried > 1]
+    return (tuned[0].tried, any(arm.at_edge for arm in tuned)) if tuned else (None, None)
+
 
 NORM_TAIL = "across_iterations/norm/hill_0.2"
 COORDINATE_TAIL = "across_iterations/dense_coordinate/hill_0.05"

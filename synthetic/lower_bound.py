@@ -19,7 +19,7 @@ from __future__ import annotations
 from torch import Generator, Tensor
 
 from ..data.noise_laws import CoinFlip
-from .descent import strongly_convex_rate
+from .trials import strongly_convex_rate
 
 
 def hardest_probability(alpha: float, steps: int) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ..data.settings import Text
-from ..models.settings import Head
-from .settings import TaskSettings
+from ..data.base import Text
+from ..models.base import Head
+from .base import TaskSettings
 
 if TYPE_CHECKING:
-    from .settings import Task
+    from .base import Task
 
 
 class CausalLM(TaskSettings):
@@ -22,8 +22,8 @@ class CausalLM(TaskSettings):
 
     def bind(self, data: Text, seed: int) -> Task:
         """The task over ``data``; nothing in it is drawn."""
-        from .blocks import NextTokenBlocks
         from .cross_entropy import CrossEntropyTask
+        from .masking import NextTokenBlocks
 
         train, evaluation = (NextTokenBlocks(tokens, data.block_size) for tokens in (data.train, data.evaluation))
         return CrossEntropyTask(Head("causal_lm", data.tokenizer.vocab_size), train, evaluation)

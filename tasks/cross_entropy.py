@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..data.settings import Examples
-from ..models.settings import Head
-from .forward import forward
-from .settings import Batch, Scores, Task
+from ..data.base import Examples
+from ..models.base import Head
+from .base import Batch, Scores, Task, forward
 
 IGNORED = -100
 """The label of a position that is no term of the loss."""

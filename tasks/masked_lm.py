@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from ..data.settings import Text
-from ..models.settings import Head
-from .settings import TaskSettings
+from ..data.base import Text
+from ..models.base import Head
+from .base import TaskSettings
 
 if TYPE_CHECKING:
-    from .settings import Task
+    from .base import Task
 
 
 class MaskedLM(TaskSettings):

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..data.settings import CustomData, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
+from ..data.base import CustomData, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
 from ..errors import UserError
-from ..models.settings import CustomModel, ModelSettings
+from ..models.base import CustomModel, ModelSettings
 from ..seeds import derive_seed
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from .settings import Batch, Task, TaskSettings
+    from .base import Batch, Task, TaskSettings
 
 DATA_TYPES: dict[Kind, type] = {
     "images": Images,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ..data.settings import NoisyQuadratic
-from ..models.settings import Head
-from .settings import TaskSettings
+from ..data.base import NoisyQuadratic
+from ..models.base import Head
+from .base import TaskSettings
 
 if TYPE_CHECKING:
-    from .settings import Task
+    from .base import Task
 
 
 class Quadratic(TaskSettings):

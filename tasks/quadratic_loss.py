@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ..data.settings import Examples
-from ..models.settings import Head
-from .settings import Batch, Scores, Task
+from ..data.base import Examples
+from ..models.base import Head
+from .base import Batch, Scores, Task
 
 
 class QuadraticTask(Task):

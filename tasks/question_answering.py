@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from ..data.settings import Questions
-from ..models.settings import Head
-from .settings import TaskSettings
+from ..data.base import Questions
+from ..models.base import Head
+from .base import TaskSettings
 
 if TYPE_CHECKING:
-    from .settings import Task
+    from .base import Task
 
 
 class QuestionAnswering(TaskSettings):
@@ -45,8 +45,7 @@ class QuestionAnswering(TaskSettings):
         Raises:
             ValueError: a question leaves too little room for its context.
         """
-        from .context_pieces import ContextPieces
-        from .span_extraction import SpanTask
+        from .span_extraction import ContextPieces, SpanTask
 
         train, evaluation = (
             ContextPieces(questions, data.tokenizer, self.max_length, self.stride)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..registry import Registry
+from ..settings import Registry
+from .base import TaskSettings
 from .causal_lm import CausalLM
 from .classification import Classification
 from .masked_lm import MaskedLM
 from .quadratic import Quadratic
 from .question_answering import QuestionAnswering
-from .settings import TaskSettings
 
 TASKS: Registry[TaskSettings] = Registry("task", [Classification, CausalLM, MaskedLM, QuestionAnswering, Quadratic])

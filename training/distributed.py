@@ -1,20 +1,31 @@
-"""Several processes, started by torchrun, that train one model together."""
+"""Several processes, started by torchrun, that train one model together.
+
+How ranks that train together hold their model: each has all of it. ``sharding`` has the other way.
+
+A second model of the same tensors.
+
+BatchNorm whose statistics are those of the whole batch, although every rank sees its share alone.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..configs.schema import Training
 from ..errors import DivergedError, UserError
+from ..tasks.problem import Problem
 from .devices import choose_device
-from .interruption import Interrupted
+from .signals import Interrupted
 
 PATIENCE = timedelta(hours=24)
 """So long the other ranks wait for the first one, which evaluates and measures alone."""
@@ -171,3 +182,76 @@ def _noticing_lost_ranks() -> Iterator[None]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise ConnectionError(f"another process of this run is gone or cannot be reached: {reason}") from error
+
+
+class Replicated:
+    """Every rank holds the whole model, or the only one does.
+
+    Attributes:
+        problem: what is trained.
+        ranks: those that train together.
+        fewest_passes: forward passes that each rank makes in a step, even where fewer do for its share of the batch.
+    """
+
+    def __init__(self, problem: Problem, ranks: Ranks = ALONE) -> None:
+        """Take over what is trained, and by whom."""
+        self.problem = problem
+        self.ranks = ranks
+        self.fewest_passes = 0
+
+    def add_up(self, loss: Tensor) -> list[nn.Parameter]:
+        """Sum the loss and the gradients over the ranks, in place; the parameters that have a gradient."""
+        parameters = [parameter for parameter in self.problem.model.parameters() if parameter.grad is not None]
+        self.ranks.sum([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
+        return parameters
+
+    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The Euclidean norm of tensors that go with the parameters of ``add_up``."""
+        return nn.utils.get_total_norm(tensors)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Within this block rank 0 has the whole model and the optimizer's whole state; every rank enters it."""
+        return nullcontext()
+
+
+def twin_of(model: nn.Module) -> nn.Module:
+    """A copy whose modules are its own, while parameters and buffers are the model's."""
+    tensors = chain(model.parameters(), model.buffers())
+    return deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def share_batch_norm(problem: Problem, settings: Training, batch_size: int, ranks: Ranks) -> Problem:
+    """The problem to train on: with several ranks and BatchNorm, a model that uses the statistics of all ranks.
+
+    The problem's own model is left as it is: rank 0 can measure with that one while the others wait.
+
+    Args:
+        problem: its model is in training mode, on the device.
+        settings: the ``training`` section.
+        batch_size: examples a step, over all ranks.
+        ranks: those that train together.
+
+    Raises:
+        UserError: the statistics cannot be shared: on a CPU, or where a step has several forward passes.
+    """
+    if ranks.is_alone or not has_batch_norm(problem.model):
+        return problem
+    if next(problem.model.parameters()).device.type != "cuda":
+        raise UserError(
+            "torchrun: torch shares BatchNorm's statistics between GPUs only; train this model in one process"
+        )
+    if (settings.micro_batch_size or batch_size) < batch_size:
+        raise UserError(
+            "training.micro_batch_size: BatchNorm's statistics are shared in whole batches only; leave it out"
+        )
+    return replace(problem, model=synchronised_twin(problem.model))
+
+
+def synchronised_twin(model: nn.Module) -> nn.Module:
+    """A second model of the same tensors, parameters and running statistics, with SyncBatchNorm for BatchNorm."""
+    return nn.SyncBatchNorm.convert_sync_batchnorm(twin_of(model))
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a layer of the model normalises by statistics of the batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

@@ -8,14 +8,12 @@ from ..configs.schema import Experiment, Training
 from ..data.batches import BatchOrder, training_batches
 from ..seeds import derive_seed
 from ..tasks.problem import Problem
-from .compilation import CompiledProblem
-from .distributed import ALONE, Ranks
-from .interruption import Interruption
-from .layout import Replicated
-from .observer import Observer
-from .schedule import Due, is_due, learning_rate_factor, number_of_steps
-from .shared_batch_norm import share_batch_norm
-from .state import TrainingState
+from .checkpoint import TrainingState
+from .devices import CompiledProblem
+from .distributed import ALONE, Ranks, Replicated, share_batch_norm
+from .monitor import Observer
+from .schedules import Due, is_due, learning_rate_factor, number_of_steps
+from .signals import Interruption
 from .step import take_step
 
 
@@ -100,7 +98,7 @@ def _lay_out(problem: Problem, state: TrainingState, settings: Training, batch_s
     """Who holds what of the model that is trained."""
     if settings.shard and not ranks.is_alone:
         # What it needs of torch takes a second to import.
-        from .sharding import Sharded
+        from .fsdp import Sharded
 
         return Sharded(problem, state, settings, batch_size, ranks)
     trained = share_batch_norm(problem, settings, batch_size, ranks)

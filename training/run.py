@@ -17,20 +17,18 @@ from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..tasks.problem import Problem, build_problem
-from .checkpoints import Checkpoints
+from .checkpoint import Checkpoints, TrainingState
 from .devices import forget_peak_memory, peak_memory_mib
 from .distributed import Ranks, joined_ranks
-from .hessian import HessianMeter
-from .interruption import Interrupted, Interruption
+from .hessian_meter import HessianMeter
 from .loop import train
 from .metrics import MetricsFile, rows_until
-from .noise import NoiseMeter
-from .observer import Meter, Observer
+from .monitor import Meter, Observer, Recorder
+from .noise_meter import NoiseMeter
 from .progress import Progress
-from .recorder import Recorder
 from .run_folder import RunFolder, describe_environment
-from .schedule import number_of_steps
-from .state import TrainingState
+from .schedules import number_of_steps
+from .signals import Interrupted, Interruption
 
 
 @dataclass(frozen=True)

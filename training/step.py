@@ -1,4 +1,7 @@
-"""One optimizer step: the exact gradient of the mean loss over all micro-batches, and what it did."""
+"""One optimizer step: the exact gradient of the mean loss over all micro-batches, and what it did.
+
+Noise of a known law on the gradient of a real run.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configs.schema import Training
-from ..tasks.settings import Batch
-from .activations import activation_checkpointing
-from .devices import autocast, to_device
-from .injected_noise import inject_noise
-from .layout import Replicated
+from ..configs.schema import InjectedNoise, Training
+from ..synthetic.trials import typical_norm
+from ..tasks.base import Batch
+from .devices import activation_checkpointing, autocast, to_device
+from .distributed import Replicated
+
+
+def inject_noise(gradients: Sequence[Tensor], settings: InjectedNoise, seed: int) -> None:
+    """Add noise to a gradient, in place: scale · ‖g‖ · z/m with independent z of the law in every coordinate.
+
+    ‖g‖ is the Euclidean norm of the whole gradient before, and m the median norm of z (``typical_norm``). So the median
+    of noise norm over gradient norm is ``scale``, whatever the law and the number of parameters; a heavy tail shows in
+    how far single steps and single coordinates lie above.
+
+    Args:
+        gradients: of all parameters.
+        settings: the law and the scale.
+        seed: of this step's noise.
+    """
+    norm = nn.utils.get_total_norm(gradients)
+    size = settings.scale / typical_norm(settings.law, sum(gradient.numel() for gradient in gradients))
+    generators = {gradient.device: torch.Generator(gradient.device).manual_seed(seed) for gradient in gradients}
+    for gradient in gradients:
+        noise = settings.law.draw(gradient.shape, generators[gradient.device])
+        gradient.add_((noise * (size * norm.to(gradient.device))).to(gradient.dtype))
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,16 @@ from torch import Tensor
 
 from ...data.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from ...figures.causes import draw_causes
-from ...figures.rows import select
+from ...figures.runs import select
 from ...models import MODELS
 from ...noise.measure import Watch
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.factorial import effects
-from ...synthetic.layer_noise import LayerNoise
-from ...synthetic.many_runs import Start, Training, start
+from ...synthetic.batched_training import LayerNoise, Start, Training, start
+from ...synthetic.intervals import effects
 from ...synthetic.tuning import with_interval
-from ..csv_tables import Row, write_table
-from .pieces import Pieces
-from .tuned_runs import gap, gap_row, summary_row, tuned_rows, zipf
+from ..summary import Row, write_table
+from .tuned_runs import Pieces, gap, gap_row, summary_row, tuned_rows, zipf
 
 OPTIMIZERS = ("sgd", "adam")
 

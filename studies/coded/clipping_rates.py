@@ -20,20 +20,25 @@ from ...figures.rates import draw_errors, draw_slopes
 from ...noise.measure import Watch
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.descent import (
+from ...synthetic.intervals import STATISTICS, Array, ends, log_slope, resampled, statistics
+from ...synthetic.trials import (
+    Rule,
+    acclip,
     averaged_errors,
+    cclip,
+    gclip,
     mean_gradient_norms,
     noise_of_steps,
     non_convex_rate,
     non_convex_schedule,
+    projected_sgd,
+    sgd,
     strongly_convex_rate,
     strongly_convex_schedule,
     wavy_gradient,
 )
-from ...synthetic.intervals import STATISTICS, Array, ends, log_slope, resampled, statistics
-from ...synthetic.rules import Rule, acclip, cclip, gclip, projected_sgd, sgd
-from ..csv_tables import Row, without, write_table
-from .pieces import Pieces
+from ..summary import Row, without, write_table
+from .tuned_runs import Pieces
 
 RADIUS = 2.0
 """Of projected SGD's ball, twice the distance from the start to the minimum."""

@@ -19,11 +19,10 @@ from ...figures.rates import draw_dimensions
 from ...noise.measure import Watch
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.descent import averaged_errors, noise_of_steps, strongly_convex_schedule
 from ...synthetic.intervals import Array, ends, log_slope, resampled
-from ...synthetic.rules import cclip, gclip
-from ..csv_tables import Row, without, write_table
-from .pieces import Pieces
+from ...synthetic.trials import averaged_errors, cclip, gclip, noise_of_steps, strongly_convex_schedule
+from ..summary import Row, without, write_table
+from .tuned_runs import Pieces
 
 
 class Dimension(Settings):

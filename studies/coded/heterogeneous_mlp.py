@@ -14,17 +14,16 @@ from typing import Any
 
 from ...data import DATA
 from ...figures.causes import draw_contrasts
-from ...figures.rows import select
+from ...figures.runs import select
 from ...hessian import block_spectra, distance_rows, heterogeneity
 from ...models import MODELS
 from ...noise.measure import Watch
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.many_runs import Start, Training, start
+from ...synthetic.batched_training import Start, Training, start
 from ...tasks.cross_entropy import summed_cross_entropy
-from ..csv_tables import Row, write_table
-from .pieces import Pieces
-from .tuned_runs import gap_row, summary_row, tuned_rows
+from ..summary import Row, write_table
+from .tuned_runs import Pieces, gap_row, summary_row, tuned_rows
 
 SHARPEST = ("last", "first")
 OPTIMIZERS = ("sgd", "adam")

@@ -17,16 +17,15 @@ from torch import Tensor
 
 from ...data.zipf import class_counts, frequency_groups
 from ...figures.causes import draw_imbalance
-from ...figures.rows import select
+from ...figures.runs import select
 from ...models import MODELS
 from ...noise.measure import Watch
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.many_runs import Start, Training, start
+from ...synthetic.batched_training import Start, Training, start
 from ...synthetic.tuning import with_interval
-from ..csv_tables import Row, write_table
-from .pieces import Pieces
-from .tuned_runs import gap, gap_row, summary_row, tuned_rows, zipf
+from ..summary import Row, write_table
+from .tuned_runs import Pieces, gap, gap_row, summary_row, tuned_rows, zipf
 
 OPTIMIZERS = ("sgd", "adam", "signum")
 

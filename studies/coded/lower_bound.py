@@ -16,12 +16,11 @@ from ...figures.rates import draw_lower_bound
 from ...noise.measure import Watch
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.descent import averaged_errors, strongly_convex_rate, strongly_convex_schedule
 from ...synthetic.intervals import Array, ends, log_slope, resampled
 from ...synthetic.lower_bound import CoinFlipProblem, least_error
-from ...synthetic.rules import acclip, gclip, sgd
-from ..csv_tables import Row, without, write_table
-from .pieces import Pieces
+from ...synthetic.trials import acclip, averaged_errors, gclip, sgd, strongly_convex_rate, strongly_convex_schedule
+from ..summary import Row, without, write_table
+from .tuned_runs import Pieces
 
 
 class LowerBound(Settings):

@@ -3,18 +3,33 @@
 L(w) = ½ wᵀHw of condition number 5000. Each trial has its own random rotation and its own normal start. Every method
 has the setting of its grid with the lowest median, chosen on the same trials.
 Source of the cases: Zhang et al., "Why Transformers Need Adam: A Hessian Perspective", NeurIPS 2024, arXiv:2402.16788.
+
+The methods that are compared on quadratics, each with every setting of its grid.
+
+Blockwise Hessian spectra of two small networks at their initialisation, measured on the way of a study.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ...data.base import DataSettings
+from ...data.mnist5k import MNIST5k
+from ...data.text import KJV
 from ...figures.quadratics import draw_iterations
+from ...hessian import block_spectra
+from ...models.base import ModelSettings
+from ...models.gpt2 import GPT2Nano
+from ...models.resnet import ResNet18
 from ...noise.measure import Watch
 from ...seeds import derive_seed
 from ...settings import Settings
@@ -28,11 +43,195 @@ from ...synthetic.quadratics import (
     conditioned,
     draw_quadratics,
     eigenvalues_of_nodes,
+    preconditioned_iterations,
+    simulated_iterations,
 )
-from ..csv_tables import Row, write_table
-from .measured_blocks import measure_nodes
-from .pieces import Pieces
-from .tuned_methods import METHODS, Budget
+from ...synthetic.trials import Rule, acclip, adam, cclip, gclip, sgd
+from ...tasks.base import TaskSettings
+from ...tasks.causal_lm import CausalLM
+from ...tasks.classification import Classification
+from ...tasks.problem import build_problem
+from ..summary import Row, write_table
+from .tuned_runs import Pieces
+
+LR_FRACTIONS = (*np.linspace(0.5, 0.95, 10).round(2).tolist(), 0.97, 0.98, 0.99, 0.995, 0.998, 1.0, 1.05)
+"""Of the lr at which the smallest and the largest curvature contract alike; more than 1.0 diverges sooner or later."""
+
+MOMENTA = (0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
+MOMENTUM_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05)
+"""Of 2(1 + momentum)/(λ_min + λ_max), about the largest lr that does not diverge."""
+
+ADAM_RATES = np.geomspace(1e-4, 10, 26).tolist()
+"""Adam's step is about as long as its learning rate, whatever the scale of H."""
+
+ACCLIP_FRACTIONS = np.geomspace(0.03, 100, 26).tolist()
+"""Of gradient descent's best lr, as are the next."""
+
+CLIPPED_FRACTIONS = (0.3, 0.7, 1.0, 10.0, 100.0, 1000.0)
+LONGEST_STEPS = np.geomspace(1e-4, 10, 11).tolist()
+"""lr · clip."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A method with all its settings.
+
+    Attributes:
+        needed: iterations ``[settings, trials]``, infinite where the tolerance was not reached.
+        settings: the hyperparameters of each.
+    """
+
+    needed: Array
+    settings: Sequence[dict[str, float]]
+
+    def is_at_edge(self, index: int) -> bool:
+        """Whether a tuned hyperparameter is the least or the most that was tried."""
+        for name, chosen in self.settings[index].items():
+            tried = {setting[name] for setting in self.settings}
+            if len(tried) > 1 and chosen in (min(tried), max(tried)):
+                return True
+        return False
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How exact a solution is asked for, and how many iterations are simulated at most."""
+
+    tolerance: float
+    most: int
+
+
+Method = Callable[[Quadratics, Budget], Tuned]
+
+
+def _preconditioned(scale: Callable[[Quadratics], Tensor], problems: Quadratics, budget: Budget) -> Tuned:
+    fractions = torch.tensor(LR_FRACTIONS, dtype=torch.float64)
+    needed = preconditioned_iterations(problems, scale(problems), budget.tolerance, fractions)
+    return Tuned(needed.numpy(), [{"lr_fraction": fraction} for fraction in LR_FRACTIONS])
+
+
+def _heavy_ball(problems: Quadratics, budget: Budget) -> Tuned:
+    results = []
+    for momentum in MOMENTA:
+        rates = [fraction * (1 + momentum) * _best_rate(problems) for fraction in MOMENTUM_FRACTIONS]
+        settings = [{"lr": lr, "lr_fraction": part} for lr, part in zip(rates, MOMENTUM_FRACTIONS, strict=True)]
+        results.append(_simulated(partial(sgd, momentum), settings, problems, budget))
+    settings = [
+        {"momentum": momentum, **setting}
+        for momentum, one in zip(MOMENTA, results, strict=True)
+        for setting in one.settings
+    ]
+    return Tuned(np.concatenate([one.needed for one in results]), settings)
+
+
+def _adam(betas: tuple[float, float], problems: Quadratics, budget: Budget) -> Tuned:
+    return _simulated(partial(adam, betas), [{"lr": lr} for lr in ADAM_RATES], problems, budget)
+
+
+def _acclip(problems: Quadratics, budget: Budget) -> Tuned:
+    settings = [{"lr": fraction * _best_rate(problems)} for fraction in ACCLIP_FRACTIONS]
+    return _simulated(acclip, settings, problems, budget)
+
+
+def _clipped(rule: Callable[[], Rule], problems: Quadratics, budget: Budget) -> Tuned:
+    settings = [
+        {"lr": fraction * _best_rate(problems), "clip": step / (fraction * _best_rate(problems)), "longest_step": step}
+        for fraction, step in product(CLIPPED_FRACTIONS, LONGEST_STEPS)
+    ]
+    return _simulated(rule, settings, problems, budget)
+
+
+def _simulated(
+    rule: Callable[[], Rule], settings: Sequence[dict[str, float]], problems: Quadratics, budget: Budget
+) -> Tuned:
+    lr = torch.tensor([setting["lr"] for setting in settings], dtype=torch.float64)
+    clip = torch.tensor([setting.get("clip", torch.inf) for setting in settings], dtype=torch.float64)
+    needed = simulated_iterations(problems, rule(), lr, clip, budget.tolerance, budget.most)
+    return Tuned(needed.numpy(), settings)
+
+
+def _best_rate(problems: Quadratics) -> float:
+    """Gradient descent's 2/(λ_min + λ_max); all trials have the same eigenvalues."""
+    values: Any = torch.linalg.eigvalsh(problems.hessian[0])
+    return 2 / float(values[0] + values[-1])
+
+
+METHODS: dict[str, Method] = {
+    "sgd": partial(_preconditioned, lambda problems: torch.ones_like(problems.start)),
+    "sgd_blockwise": partial(_preconditioned, Quadratics.block_scale),
+    "adam_frozen": partial(_preconditioned, lambda problems: problems.gradient(problems.start).abs()),
+    "adam_without_momentum": partial(_adam, (0.0, 0.999)),
+    "gclip": partial(_clipped, gclip),
+    "cclip": partial(_clipped, cclip),
+    "sgd_momentum": _heavy_ball,
+    "adam": partial(_adam, (0.9, 0.999)),
+    "acclip": _acclip,
+}
+"""Adam with β₁ = 0 and β₂ = 1, v₀ = g₀², is ``adam_frozen``: its scale stays |g₀|."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network whose spectrum is measured in seconds.
+
+    Attributes:
+        model: with its ``data`` and ``task``.
+        blocks: names of parameters.
+        examples: over which the loss is the mean.
+    """
+
+    model: ModelSettings
+    data: DataSettings
+    task: TaskSettings
+    blocks: Sequence[str]
+    examples: int
+
+
+LAYER = "transformer.h.0"
+
+NETWORKS = {
+    "transformer": Network(
+        GPT2Nano(n_layer=1, n_embd=32, n_head=2, dropout=0.0, attention="eager"),
+        KJV(tokenizer="char", block_size=32),
+        CausalLM(),
+        (
+            "transformer.wte.weight",
+            *(f"{LAYER}.attn.c_attn.weight.{part}" for part in ("query", "key", "value")),
+            f"{LAYER}.attn.c_proj.weight",
+            f"{LAYER}.mlp.c_fc.weight",
+        ),
+        examples=16,
+    ),
+    "cnn": Network(
+        ResNet18(layers=(1, 1, 1, 1), stem="small"),
+        MNIST5k(),
+        Classification(),
+        ("conv1.weight", *(f"layer{stage}.0.conv1.weight" for stage in range(1, 5)), "fc.weight"),
+        examples=8,
+    ),
+}
+"""A GPT2 with one layer on the embedded text, and a ResNet with four residual blocks on digits."""
+
+
+def measure_nodes(name: str, steps: int, seed: int) -> list[Row]:
+    """The rows of a nodes.csv, by stochastic Lanczos quadrature with one probe a block.
+
+    Args:
+        name: of ``NETWORKS``.
+        steps: of Lanczos, which is the number of nodes.
+        seed: of the network, the examples and the probes.
+    """
+    network = NETWORKS[name]
+    problem = build_problem(network.model, network.data, network.task, seed)
+    batch = problem.train.batch([(0, index) for index in range(network.examples)])
+    problem.model.eval()
+    spectra = block_spectra(problem.model, problem.loss, [batch], network.blocks, steps=steps, probes=1, seed=seed)
+    return [
+        {"block": block, "size": spectrum.size, "probe": 0, "node": node, "weight": weight}
+        for block, spectrum in spectra.items()
+        for node, weight in zip(spectrum.nodes[0].tolist(), spectrum.weights[0].tolist(), strict=True)
+    ]
+
 
 CONDITION_NUMBER = 5000.0
 BOUND_OF_R = 1000.0

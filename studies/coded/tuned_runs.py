@@ -1,19 +1,24 @@
-"""What the studies of the three causes share: rules tuned over learning rates and seeds, as rows of tables."""
+"""What the studies of the three causes share: rules tuned over learning rates and seeds, as rows of tables.
+
+The finished pieces of a study, which need not be computed again.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...data import DATA, DataSettings
 from ...optimizers import OPTIMIZERS
-from ...synthetic.many_runs import Start, Training, train_many
+from ...synthetic.batched_training import Start, Training, train_many
 from ...synthetic.tuning import Tried, try_rates, tuned, with_interval
-from ..csv_tables import Row
+from ..summary import Row, read_table, write_table
 
 RULES = {
     "sgd": OPTIMIZERS["sgd"].model_validate({"momentum": 0.9}),
@@ -121,3 +126,26 @@ def gap(rows: Sequence[Row], baseline: Sequence[Row], samples: Tensor, column: s
 
 def _seeds(rows: Sequence[Row]) -> int:
     return len({row["seed"] for row in rows})
+
+
+class Pieces:
+    """The pieces of a study: what is computed is written to ``pieces/<name>.csv`` and read back the next time.
+
+    Args:
+        folder: the study's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "pieces"
+
+    def rows(self, name: str, compute: Callable[[], Sequence[Mapping[str, Any]]]) -> list[Row]:
+        """The rows of one piece, from disk where they are there.
+
+        Args:
+            name: of the piece, a file name; it must tell apart everything that differs between pieces.
+            compute: gives the rows; all have the same columns.
+        """
+        path = self._folder / f"{name}.csv"
+        if not path.exists():
+            write_table(path, compute())
+        return read_table(path)

@@ -1,35 +1,193 @@
-"""Noise, curvature and labels of an untrained network: the measures that the study ``blocks_and_gap`` has of others."""
+"""Noise, curvature and labels of an untrained network: the measures that the study ``blocks_and_gap`` has of others.
+
+How unequal in frequency the classes of a data set are, read off its batches.
+
+Second derivatives of operations for which torch has only first ones, where there is another way to compute them.
+
+What a diagnosis will compute, known before it is begun.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import sqrt
 from operator import length_hint
 from pathlib import Path
+from typing import Any, TypeVar
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from ...errors import UserError
+from ...hessian.block_spectra import Effort
+from ...hessian.blocks import Block, select_blocks
+from ...hessian.distances import distance_rows, heterogeneity
 from ...hessian.measures import gradient_heterogeneity
 from ...hessian.operators import mean_gradient
-from ...hessian.pairs import distance_rows, heterogeneity
-from ...hessian.site import Site, Target
+from ...hessian.parallel import Site, Target
 from ...noise.gradients import batch_noise, reference_gradient, trained_parameters
-from ...noise.reduction import ALL, Reduction
+from ...noise.measure import tail_rows
 from ...noise.report import TailRow
 from ...noise.settings import NoiseSettings
-from ...noise.summary import tail_rows
+from ...noise.sketch import ALL, Reduction
 from ...seeds import derive_seed
 from ...training.progress import watched
-from ..quantities import COORDINATE_TAIL, NORM_TAIL
-from ..readings import ABSOLUTE, JS_DISTANCE, RELATIVE
-from .derivatives import twice_differentiable
-from .labels import Imbalance, LabelCounts
-from .plan import REFERENCE_TIMES, Plan
+from ..quantities import ABSOLUTE, COORDINATE_TAIL, JS_DISTANCE, NORM_TAIL, RELATIVE
 from .subject import Subject
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Imbalance:
+    """The classes of the labels that were seen.
+
+    Attributes:
+        labels: how many labels.
+        classes: how many different ones; rare classes that were not seen count for nothing.
+        relative_entropy: entropy of their frequencies over that of equal ones, ln(classes); 1 if all are equal.
+        rarest_half: share of the classes that together have the rarer half of the labels; 0.5 if all are equal.
+    """
+
+    labels: int
+    classes: int
+    relative_entropy: float
+    rarest_half: float
+
+
+class LabelCounts:
+    """Counts the labels of batches while they pass by."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches, counted."""
+        for batch in batches:
+            labels = find_labels(batch)
+            if labels is not None:
+                values, counts = labels[labels >= 0].unique(return_counts=True)
+                self._counts.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+            yield batch
+
+    def imbalance(self) -> Imbalance | None:
+        """What was counted; None if there were fewer than two classes."""
+        if len(self._counts) < 2:
+            return None
+        counts = np.sort(np.fromiter(self._counts.values(), dtype=np.float64))
+        shares = counts / counts.sum()
+        # A class on the boundary counts with the part of it that belongs to the rarer half.
+        rarest = np.interp(0.5, [0.0, *np.cumsum(shares)], np.arange(len(shares) + 1))
+        return Imbalance(
+            labels=int(counts.sum()),
+            classes=len(counts),
+            relative_entropy=float(-(shares * np.log(shares)).sum() / np.log(len(shares))),
+            rarest_half=float(rarest) / len(shares),
+        )
+
+
+def find_labels(batch: Any) -> Tensor | None:
+    """The labels of a batch, as far as its form tells; negative ones stand for none.
+
+    They are ``batch["labels"]`` or ``batch["label"]``, the last part of a tuple or list, or the batch itself, whose
+    tokens are then the labels; None if that is no tensor of integers.
+    """
+    if isinstance(batch, Mapping):
+        found = batch.get("labels", batch.get("label"))
+    elif isinstance(batch, tuple | list) and batch:
+        found = batch[-1]
+    else:
+        found = batch
+    is_integer = isinstance(found, Tensor) and found.dtype in (torch.uint8, torch.int16, torch.int32, torch.int64)
+    return found if is_integer else None
+
+
+@contextmanager
+def twice_differentiable(model: nn.Module) -> Iterator[None]:
+    """Inside, recurrent layers compute without cuDNN, and hard sigmoids (as in MobileNetV3) from ReLU6.
+
+    The values are the same but for rounding. Fused attention is replaced where the curvature is computed.
+    """
+    is_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with torch.backends.cudnn.flags(enabled=False) if is_recurrent else nullcontext(), _Substituting():
+        yield
+
+
+def _hardsigmoid(values: Tensor, inplace: bool = False) -> Tensor:
+    return functional.relu6(values + 3) / 6
+
+
+SUBSTITUTES: Mapping[Callable[..., Any], Callable[..., Any]] = {functional.hardsigmoid: _hardsigmoid}
+
+
+class _Substituting(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return SUBSTITUTES.get(func, func)(*args, **(kwargs or {}))
+
+
+REFERENCE_TIMES = 2
+"""The reference gradient is that of so many times the mini-batches of the noise, as in the study."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a diagnosis will compute.
+
+    Attributes:
+        batches: mini-batches, hence samples of the noise.
+        blocks: whose spectra are measured.
+        effort: Lanczos steps and probes of each of them.
+        gradients: of mini-batches, at most.
+        products: of blocks of the Hessian with vectors.
+    """
+
+    batches: int
+    blocks: Sequence[Block]
+    effort: Effort
+    gradients: int
+    products: int
+
+
+def make_plan(subject: Subject, *, batches: int, probes: int, steps: int, blocks: int | Sequence[str]) -> Plan:
+    """What a diagnosis will compute.
+
+    Args:
+        subject: what is diagnosed.
+        batches: samples of the noise.
+        probes: of each block.
+        steps: Lanczos steps of each probe.
+        blocks: at most so many weight matrices, spread evenly over the network; or globs for names of blocks.
+
+    Raises:
+        UserError: no block has such a name.
+    """
+    if isinstance(blocks, int):
+        chosen = _spread(select_blocks(subject.model, "weights"), blocks)
+    else:
+        chosen = select_blocks(subject.model, blocks)
+    effort = Effort(steps=steps, probes=probes)
+    parameters = dict(subject.model.named_parameters())
+    sizes = [block.size(parameters) for block in chosen]
+    products = sum(min(size, effort.products(size)) for size in sizes)
+    return Plan(batches, chosen, effort, (1 + REFERENCE_TIMES) * batches, products)
+
+
+def _spread(blocks: Sequence[Block], count: int) -> list[Block]:
+    """So many of the blocks, evenly spaced from the first to the last."""
+    if count >= len(blocks):
+        return list(blocks)
+    return [blocks[round(place * (len(blocks) - 1) / max(1, count - 1))] for place in range(count)]
+
 
 TAILS = {"norm_tail0": NORM_TAIL, "coordinate_tail0": COORDINATE_TAIL}
 """Statistics of the noise by the name that the study's summary has for their ratio to the control."""

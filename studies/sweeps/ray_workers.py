@@ -1,24 +1,186 @@
-"""The runs of a sweep as tasks of a Ray cluster: one whose process or machine is lost goes on elsewhere."""
+"""The runs of a sweep as tasks of a Ray cluster: one whose process or machine is lost goes on elsewhere.
+
+What happens in a process of a Ray cluster that does a run of a sweep.
+
+The Ray cluster that does the runs of a sweep: joining or starting it, and how much room it has.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import socket
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 from tqdm import tqdm
 
+from ...configs.load import parse_experiment
 from ...errors import UserError
-from ...training.interruption import Interruption
-from ...training.run_folder import FINISHED, RunFolder
-from .launcher import SECONDS_BETWEEN_LOOKS, Ended
-from .ray_cluster import RayCluster, first_line
-from .ray_task import RayTask, do_task
-from .trials import Trial
+from ...training.run_folder import FINISHED, RunBusyError, RunFolder
+from ...training.signals import Interruption
+from .plan import Trial
+from .workers import SECONDS_BETWEEN_LOOKS, Ended, attempt, prepare
+
+SECONDS_TO_LET_GO = 180.0
+"""How long a run folder may stay locked by a machine that is gone; an NFS server keeps its locks for a while."""
+
+
+@dataclass(frozen=True)
+class RayTask:
+    """One attempt at a run, as it travels to another machine.
+
+    Attributes:
+        values: of the experiment.
+        out: folder for run folders, absolute.
+        working_folder: where the sweep was started; relative paths of a config begin there.
+        threads: to compute on.
+        has_gpu: whether the run may use a GPU; Ray says which one.
+        is_retry: whether an attempt before has lost its process or its machine.
+    """
+
+    values: dict[str, Any]
+    out: Path
+    working_folder: Path
+    threads: int
+    has_gpu: bool
+    is_retry: bool
+
+
+@dataclass(frozen=True)
+class RayReport:
+    """How an attempt has ended.
+
+    Attributes:
+        state: that of status.json, as the process that wrote it sees it.
+        failure: the line that says why the run failed, if it did.
+    """
+
+    state: str | None
+    failure: str | None
+
+
+def do_task(task: RayTask) -> RayReport:
+    """Do the run, or go on with it, in this process."""
+    if not task.has_gpu:
+        # Ray hides them only from tasks that have asked for some.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with suppress(FileNotFoundError):
+        os.chdir(task.working_folder)
+    prepare(task.threads)
+    folder = RunFolder.of(parse_experiment(task.values, source="sweep"), task.out)
+    if task.is_retry:
+        with suppress(RunBusyError):
+            folder.lock(patience=SECONDS_TO_LET_GO).release()
+    with _streams_put_back():
+        failure = attempt(task.values, task.out)
+    return RayReport(folder.read_status().get("state"), failure)
+
+
+@contextmanager
+def _streams_put_back() -> Iterator[None]:
+    """What a run redirects goes back afterwards: Ray itself prints between two tasks."""
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    try:
+        yield
+    finally:
+        for stream, copy in kept:
+            os.dup2(copy, stream)
+            os.close(copy)
+
+
+SECONDS_TO_ANSWER = 10.0
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Memory of a cluster that is started here, for passing objects; the tasks of a sweep pass a few words."""
+
+
+class RayCluster:
+    """A cluster, joined when it is first needed.
+
+    Args:
+        address: of a running one, ``auto`` or ``HOST:PORT``; by default one is started on this machine.
+
+    Attributes:
+        ray: the library, which is imported here and nowhere else.
+
+    Raises:
+        UserError: Ray is not installed.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.ray = _import_ray()
+        self._address = address
+
+    def join(self) -> None:
+        """Join the cluster, or start it.
+
+        Raises:
+            UserError: it does not answer, or does not start.
+        """
+        if self.ray.is_initialized():
+            return
+        local = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        where = local if self._address is None else {"address": self._address}
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            _knock(self._address)
+            self.ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises several kinds, a bare Exception among them
+            option = "--launcher ray" if self._address is None else f"--address {self._address}"
+            raise UserError(f"{option}: {first_line(error)}") from error
+        # Ray has set one of its own, which would end the sweep at once.
+        if signal.getsignal(signal.SIGTERM) is not handler:
+            signal.signal(signal.SIGTERM, handler)
+
+    def leave(self) -> None:
+        """Leave the cluster, and end it if it was started here."""
+        self.ray.shutdown()
+
+    def has_gpus(self) -> bool:
+        """Whether some machine has one."""
+        return self.ray.cluster_resources().get("GPU", 0) > 0
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """How many tasks its machines could do at a time, each of which takes so many cores and GPUs."""
+        wanted = {name: amount for name, amount in {"CPU": cpus, "GPU": gpus}.items() if amount > 0}
+        machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        # Rounded as Ray does, so that 0.1 fits ten times into 1.
+        return sum(min(int(round(has.get(name, 0) / need, 4)) for name, need in wanted.items()) for has in machines)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that Ray adds."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _import_ray() -> ModuleType:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else a cluster started here reports on itself over the network
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError('--launcher ray needs Ray: pip install "whyadam[ray]"') from error
+    return ray
+
+
+def _knock(address: str | None) -> None:
+    """Ray itself would try for minutes.
+
+    Raises:
+        OSError: nothing listens at ``HOST:PORT``.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+
 
 RETRIES = 3
 """How often a run is begun again after its process or machine was lost."""

@@ -1,20 +1,24 @@
-"""Sweeps: many runs of one config, side by side, in one or two stages."""
+"""Sweeps: many runs of one config, side by side, in one or two stages.
+
+A sweep in plain text: one line a point of each arm.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from pathlib import Path
+from statistics import median
 
+from ...figures.tables import aligned
 from ...training.run_folder import RunFolder
-from .choosing import Chosen, choose
-from .launcher import Launcher
-from .outcomes import Outcome, write_runs
-from .sweep_file import Sweep
-from .sweep_progress import SweepProgress
-from .trials import Trial, arms_of, plan
-from .workers import Workers
+from .outcomes import Chosen, Outcome, by_point, choose, write_runs
+from .plan import Sweep, Trial, arms_of, describe_point, plan
+from .progress import SweepProgress
+from .workers import Launcher, Workers
 
 
 class SweepInterruptedError(KeyboardInterrupt):
@@ -125,3 +129,42 @@ def run_trials(trials: Sequence[Trial], out: Path, launcher: Launcher) -> list[O
                 failures[folder] = ended.failure
                 progress.record(Outcome.of(ended.trial, folder, ended.failure))
     return [Outcome.of(trial, folder, failures.get(folder)) for folder, trial in zip(folders, trials, strict=True)]
+
+
+COLUMNS = ("arm", "point", "seeds", "runs", "median eval loss", "range", "")
+
+
+def sweep_table(result: SweepResult) -> str:
+    """The grid, with a mark at the best point of each arm; then, if there was one, the second stage."""
+    text = aligned(COLUMNS, _lines(result.tuning, result.chosen.values()))
+    if len(result.outcomes) == len(result.tuning):
+        return text
+    return f"tuning\n{text}\n\nat the best of each arm\n{aligned(COLUMNS[:-1], _lines(result.final))}"
+
+
+def _lines(outcomes: Sequence[Outcome], chosen: Iterable[Chosen] | None = None) -> Iterator[tuple[str, ...]]:
+    best = {(choice.arm, describe_point(choice.point)): choice for choice in chosen or ()}
+    for arm in dict.fromkeys(outcome.trial.arm for outcome in outcomes):
+        points = by_point(outcome for outcome in outcomes if outcome.trial.arm == arm)
+        for point, members in points.items():
+            states = Counter(outcome.state for outcome in members)
+            line = (arm, point, str(len(members)), _count(states), *_losses(members))
+            yield line if chosen is None else (*line, _mark(best.get((arm, point))))
+
+
+def _count(states: Counter[str]) -> str:
+    return ", ".join(state if count == states.total() else f"{count} {state}" for state, count in states.items())
+
+
+def _losses(outcomes: Sequence[Outcome]) -> tuple[str, str]:
+    losses = [outcome.loss for outcome in outcomes if outcome.loss < inf]
+    if not losses:
+        return "", ""
+    spread = f"{min(losses):.4f} to {max(losses):.4f}" if len(losses) > 1 else ""
+    return f"{median(outcome.loss for outcome in outcomes):.4f}", spread
+
+
+def _mark(choice: Chosen | None) -> str:
+    if choice is None:
+        return ""
+    return "best, at the edge of the grid" if choice.at_edge else "best"

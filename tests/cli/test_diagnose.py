@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 from whyadam.cli import app
 from whyadam.errors import UserError
-from whyadam.studies.verdicts.summary import SummaryRow, write_summary
+from whyadam.studies.summary import SummaryRow, write_summary
 
 MODULE = "parts_of_a_user"
 EXAMPLE = "example_of_the_docs"
@@ -68,7 +68,7 @@ def test_models_of_no_registry(
     """A model, a form of batches or a loss that the measurements cannot take."""
     if "Lstm" not in names:
         # One picture is enough: it takes as long as all the rest.
-        monkeypatch.setattr("whyadam.figures.diagnosis.draw_diagnosis", lambda *_: [])
+        monkeypatch.setattr("whyadam.figures.predictors.draw_diagnosis", lambda *_: [])
     answer = diagnose(*parts(*names))
     assert answer.exit_code == 0, answer.exception
     assert "planned: up to 24 gradients of mini-batches, and 12 Hessian products in 3 blocks" in answer.stdout
@@ -89,9 +89,8 @@ def test_models_of_no_registry(
 def test_the_same_seed_gives_the_same_numbers(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader that shuffles by torch's own stream makes every diagnosis another one."""
     import torch
-    from whyadam.studies.diagnosis.measuring import diagnose
-    from whyadam.studies.diagnosis.own import subject_of_functions
-    from whyadam.studies.diagnosis.plan import make_plan
+    from whyadam.studies.diagnosis.measuring import diagnose, make_plan
+    from whyadam.studies.diagnosis.subject import subject_of_functions
 
     monkeypatch.syspath_prepend(user)
     found = []

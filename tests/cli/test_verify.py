@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 from whyadam.cli import app
 from whyadam.errors import UserError
-from whyadam.studies.verdicts.summary import SummaryRow, write_summary
+from whyadam.studies.summary import SummaryRow, write_summary
 
 CLAIMS = """
 - name: sgd-worse

@@ -6,8 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import parse_experiment
+from whyadam.configs.load import ConfigError, parse_experiment
 
 
 def changed(config: dict[str, Any], **sections: Any) -> dict[str, Any]:

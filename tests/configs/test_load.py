@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import dump_experiment, identity, load_experiment, parse_experiment
+from whyadam.configs.load import ConfigError, dump_experiment, identity, load_experiment, parse_experiment
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import torch
 from whyadam.configs.load import SHIPPED, load_experiment
 from whyadam.configs.schema import Experiment
-from whyadam.data.settings import Images, Text
-from whyadam.models.settings import Head
+from whyadam.data.base import Images, Text
+from whyadam.models.base import Head
 
 CONFIGS = sorted(SHIPPED.glob("*/*.yaml"))
 EMBEDDED = {"kjv", "mnist5k", "quadratic"}

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2 as vision
-from whyadam.data.augmentation import crop_flip, fit, resized_crop
-from whyadam.data.image_examples import InMemoryImages, Preparation
+from whyadam.data.image_examples import InMemoryImages, Preparation, crop_flip, fit, resized_crop
 from whyadam.data.images import Augmentation
 from whyadam.seeds import derive_seed
 

@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 import torch
 from torch import Tensor
+from whyadam.data.base import Key
 from whyadam.data.batches import BatchOrder, evaluation_batches, training_batches
 from whyadam.data.image_examples import InMemoryImages, Preparation
-from whyadam.data.settings import Key
 from whyadam.errors import UserError
 
 

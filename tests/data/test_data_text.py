@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from whyadam.data import corpus, tokenizer_training
-from whyadam.data.kjv import KJV
-from whyadam.data.text import Documents, split, whole
-from whyadam.data.text_file import TextFile
+from whyadam.data import corpus
+from whyadam.data import tokenization as tokenizer_training
+from whyadam.data.text import KJV, Documents, TextFile, split, whole
 from whyadam.errors import UserError
 
 

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whyadam.data import pieces as pieces_module
-from whyadam.data.kjv import KJV
-from whyadam.data.pieces import pieces
-from whyadam.data.text import SPECIAL_TOKENS, whole
-from whyadam.data.tokenizers import Tokenizer, load_tokenizer
+from whyadam.data import tokenization as pieces_module
+from whyadam.data.text import KJV, SPECIAL_TOKENS, whole
+from whyadam.data.tokenization import Tokenizer, load_tokenizer, pieces
 from whyadam.errors import UserError
 
 KINDS = ("char", "bpe", "wordpiece")
 
 TRAIN_ALL = """
 import sys
-from whyadam.data.kjv import KJV
+from whyadam.data.text import KJV
 from whyadam.data.text import whole
-from whyadam.data.tokenizer_training import train_tokenizer
+from whyadam.data.tokenization import train_tokenizer
 text = whole(sys.stdin.read(), "text")
 for kind in ("char", "bpe", "wordpiece"):
     print(train_tokenizer(KJV(tokenizer=kind, vocab_size=400), text).to_str())

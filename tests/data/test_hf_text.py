@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whyadam.data import hub
+from whyadam.data import hf_text as hub
+from whyadam.data.base import Text
 from whyadam.data.hf_text import HFText
-from whyadam.data.settings import Text
 from whyadam.errors import UserError
 
 TEXTS = [f"document {number} of the set" for number in range(40)]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from whyadam.data.base import Examples
 from whyadam.data.batches import evaluation_batches
 from whyadam.data.image_folder import ImageFolder
-from whyadam.data.settings import Examples
 from whyadam.errors import UserError
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whyadam.data import squad_format
-from whyadam.data.settings import Question
+from whyadam.data import squad as squad_format
+from whyadam.data.base import Question
 from whyadam.data.squad import SQuAD
 from whyadam.errors import UserError
 

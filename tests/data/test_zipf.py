@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from whyadam.configs.load import parse_experiment
 from whyadam.data import DATA
-from whyadam.data.settings import Images
+from whyadam.data.base import Images
 from whyadam.data.zipf import class_counts, frequency_groups
 from whyadam.training.run import run_experiment
 

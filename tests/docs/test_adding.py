@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from whyadam.configs.load import identity
-from whyadam.studies.study_file import load_study
-from whyadam.studies.sweeps.trials import plan
-from whyadam.studies.verdicts.claims import load_claims
+from whyadam.studies.claims import load_claims
+from whyadam.studies.study import load_study
+from whyadam.studies.sweeps.plan import plan
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "adding.md"

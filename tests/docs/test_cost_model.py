@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from whyadam.configs.load import load_experiment
-from whyadam.models.settings import Head
+from whyadam.models.base import Head
 
 ROOT = Path(__file__).parents[2]
 

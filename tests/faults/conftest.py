@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 from whyadam.configs.load import parse_experiment
 from whyadam.configs.schema import Experiment
-from whyadam.training.checkpoints import load_checkpoint
+from whyadam.training.checkpoint import load_checkpoint
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
 

@@ -11,8 +11,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import SHIPPED, dump_experiment, load_experiment
+from whyadam.configs.load import SHIPPED, ConfigError, dump_experiment, load_experiment
 
 pytestmark = pytest.mark.faults
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from whyadam.configs.load import parse_experiment
-from whyadam.data.squad_format import read_file
+from whyadam.data.squad import read_file
 from whyadam.errors import UserError
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from whyadam.errors import UserError
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
+from whyadam.training.checkpoint import Checkpoints, load_checkpoint
 from whyadam.training.run import run_experiment
 
 pytestmark = pytest.mark.faults

@@ -13,12 +13,11 @@ import pytest
 import yaml
 from whyadam.errors import UserError
 from whyadam.figures.style import new_figure, save_figure
-from whyadam.studies.csv_tables import write_table
-from whyadam.studies.report import content
-from whyadam.studies.report.content import write_report
-from whyadam.studies.verdicts.claims import Claim
-from whyadam.studies.verdicts.summary import SummaryRow, write_summary
-from whyadam.studies.verdicts.tables import LATEX, Table
+from whyadam.studies.claims import Claim
+from whyadam.studies.report import page as content
+from whyadam.studies.report.page import write_report
+from whyadam.studies.summary import SummaryRow, write_summary, write_table
+from whyadam.studies.verdict_tables import LATEX, Table
 
 pytestmark = pytest.mark.faults
 

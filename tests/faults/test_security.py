@@ -18,11 +18,10 @@ import pytest
 import torch
 import whyadam
 import yaml
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import dump_experiment, parse_experiment
+from whyadam.configs.load import ConfigError, dump_experiment, parse_experiment
 from whyadam.errors import UserError
 from whyadam.noise.record import NoiseRecord
-from whyadam.training.checkpoints import Checkpoints
+from whyadam.training.checkpoint import Checkpoints
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from whyadam.configs.load import dump_experiment
-from whyadam.training.checkpoints import Checkpoints
+from whyadam.training.checkpoint import Checkpoints
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunBusyError

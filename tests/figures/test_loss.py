@@ -11,7 +11,7 @@ from whyadam.configs.load import dump_experiment, parse_experiment
 from whyadam.errors import UserError
 from whyadam.figures.loss import draw_losses
 from whyadam.figures.runs import find_runs, group_by_setting
-from whyadam.figures.table import loss_table
+from whyadam.figures.tables import loss_table
 from whyadam.training.metrics import MetricsFile, MetricsRow
 from whyadam.training.run_folder import RunFolder
 

@@ -13,10 +13,7 @@ import pytest
 from whyadam.configs.load import dump_experiment, parse_experiment
 from whyadam.errors import UserError
 from whyadam.figures.runs import find_runs
-from whyadam.figures.sensitivity import draw_sensitivity
-from whyadam.figures.tried import Comparison
-from whyadam.figures.tuning import compare
-from whyadam.figures.tuning_table import tuning_table, write_tuning
+from whyadam.figures.tuning import Comparison, compare, draw_sensitivity, tuning_table, write_tuning
 from whyadam.training.metrics import MetricsFile, MetricsRow
 from whyadam.training.run_folder import RunFolder
 
@@ -146,7 +143,7 @@ def test_the_picture_marks_what_diverged_and_what_lies_above_the_start(
     fair: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[Any] = []
-    monkeypatch.setattr("whyadam.figures.sensitivity.save_figure", lambda figure, out: kept.append(figure) or [out])
+    monkeypatch.setattr("whyadam.figures.tuning.save_figure", lambda figure, out: kept.append(figure) or [out])
     fair.write("sgd", 0.05, [7.0, 8.0, 9.0])
     draw_sensitivity(fair.compare(), fair.out / "sensitivity")
     (axes,) = kept[0].axes

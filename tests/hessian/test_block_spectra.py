@@ -21,7 +21,7 @@ from whyadam.hessian import (
     partition,
     select_blocks,
 )
-from whyadam.hessian.quadrature import draw_probes
+from whyadam.hessian.slq import draw_probes
 from whyadam.seeds import derive_seed
 
 SLQ = Effort(steps=12, probes=3, exact=False)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from whyadam.hessian import HessianOperator
-from whyadam.hessian.lanczos import Lanczos
-from whyadam.hessian.quadrature import draw_probes, one_by_one
+from whyadam.hessian.slq import Lanczos, draw_probes, one_by_one
 
 
 @pytest.mark.parametrize("family", ["mlp", "resnet", "vgg"])

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from whyadam.hessian import RELATIVE, Smoothing, Spectrum, adaptive_slq, js_distance, slq
-from whyadam.hessian.lanczos import Lanczos, Product
-from whyadam.hessian.quadrature import draw_probes, probes_needed
+from whyadam.hessian.slq import Lanczos, Product, draw_probes, probes_needed
 
 Symmetric = Callable[[Tensor], Tensor]
 

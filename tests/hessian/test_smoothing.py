@@ -46,7 +46,7 @@ def test_density_is_the_mean_over_probes() -> None:
 def test_chunks_of_the_grid_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = torch.linspace(-1, 3, 101)
     whole = density(TWO, grid, sigma=0.3)
-    monkeypatch.setattr("whyadam.hessian.smoothing.CHUNK", 7)
+    monkeypatch.setattr("whyadam.hessian.spectrum.CHUNK", 7)
     torch.testing.assert_close(density(TWO, grid, sigma=0.3), whole)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
 from whyadam.hessian.measure import measure_hessian
+from whyadam.hessian.parallel import fixed_batches
 from whyadam.hessian.record import HessianRecord
 from whyadam.hessian.settings import HessianSettings
-from whyadam.hessian.site import fixed_batches
 from whyadam.tasks.problem import build_problem
 
 PUBLISHED = HessianSettings(tolerance=None, steps=3, probes=3, adam=True)
@@ -31,7 +31,7 @@ def contents(record: HessianRecord) -> dict[str, bytes]:
 @pytest.fixture
 def quadratures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What is left until a probe's quadrature is interrupted, and how many there were: ``[left, done]``."""
-    from whyadam.hessian import spectra
+    from whyadam.hessian import block_spectra as spectra
 
     counts, real = [10_000, 0], spectra.probe_quadrature
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
-from whyadam.figures.hessian import draw_blocks, draw_spectra
-from whyadam.figures.hessian_distances import draw_distances
-from whyadam.figures.hessian_runs import find_hessian, short_names
+from whyadam.figures.hessian import draw_blocks, draw_distances, draw_spectra, find_hessian, short_names
 from whyadam.figures.heterogeneity import draw_heterogeneity, heterogeneity_table, mean_distances
 from whyadam.hessian.record import HessianRecord
 from whyadam.training.run import run_experiment

@@ -13,8 +13,8 @@ import pytest
 from whyadam.configs.load import load_experiment, parse_experiment
 from whyadam.errors import UserError
 from whyadam.hessian.record import HessianRecord
-from whyadam.training.checkpoints import Checkpoints
-from whyadam.training.hessian import measure_run
+from whyadam.training.checkpoint import Checkpoints
+from whyadam.training.hessian_meter import measure_run
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder

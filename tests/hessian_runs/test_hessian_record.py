@@ -10,9 +10,8 @@ import pytest
 import torch
 from whyadam.errors import UserError
 from whyadam.hessian import BlockMeasures, DistanceRow, Spectrum
-from whyadam.hessian.kept import KeptSpectra
-from whyadam.hessian.record import HessianMeasurement, HessianRecord
-from whyadam.hessian.summary import BlockRow, ModelRow
+from whyadam.hessian.parallel import KeptSpectra
+from whyadam.hessian.record import BlockRow, HessianMeasurement, HessianRecord, ModelRow
 
 
 def spectrum(probes: int = 2, nodes: int = 3, size: int = 50) -> Spectrum:

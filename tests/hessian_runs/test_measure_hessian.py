@@ -15,9 +15,9 @@ from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
 from whyadam.hessian import adam_step
 from whyadam.hessian.measure import measure_hessian
+from whyadam.hessian.parallel import fixed_batches
 from whyadam.hessian.record import HessianRecord
 from whyadam.hessian.settings import HessianSettings
-from whyadam.hessian.site import fixed_batches
 from whyadam.tasks.problem import build_problem
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 from whyadam.models import MODELS, Head
-from whyadam.models.settings import CustomModel
+from whyadam.models.base import CustomModel
 
 
 def test_import_and_settings_need_no_torch() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 from whyadam.noise import tail_index, tail_index_path
-from whyadam.noise.extremes import moment
-from whyadam.noise.series import Series
+from whyadam.noise.estimators import moment
+from whyadam.noise.statistics import Series
 
 POSITIVE = ("hill", "moment", "pickands")
 SYMMETRIC = ("mcculloch", "ecf", "block")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from whyadam.noise.verdicts import variance_is_infinite
+from whyadam.noise.report import variance_is_infinite
 
 Intervals = dict[str, tuple[float, float]]
 

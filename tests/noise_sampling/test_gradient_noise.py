@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from whyadam.noise.drawing import NoiseDraw
 from whyadam.noise.gradients import batch_noise, reference_gradient
-from whyadam.noise.sampling import gradient_noise
+from whyadam.noise.measure import NoiseDraw, gradient_noise
 
 
 class SmallNetwork(nn.Module):

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from whyadam.noise.gradients import reference_gradient
-from whyadam.noise.measure import NoiseMeasurement, measure_noise
-from whyadam.noise.reduction import ScopeNoise
+from whyadam.noise.gradients import looped_example_gradients, reference_gradient
+from whyadam.noise.measure import NoiseMeasurement, describe, measure_noise, quantile_row, surrogate_norms
 from whyadam.noise.settings import NoiseSettings
-from whyadam.noise.single_examples import looped_example_gradients
-from whyadam.noise.summary import describe, quantile_row, surrogate_norms
+from whyadam.noise.sketch import ScopeNoise
 
 
 def measure(problem: Any, *, batch_size: int = 6, **settings: Any) -> NoiseMeasurement:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from whyadam.data.batches import BatchOrder
 from whyadam.errors import UserError
-from whyadam.noise.drawing import NoiseDraw, Passes
+from whyadam.noise.measure import NoiseDraw, Passes
 
 
 def indices(passes: Passes) -> list[int]:

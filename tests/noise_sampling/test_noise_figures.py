@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
-from whyadam.figures.noise import PICTURES, draw_noise
-from whyadam.figures.noise_layers import TAIL_INDEX
-from whyadam.figures.noise_runs import find_noise
-from whyadam.figures.noise_table import noise_table
+from whyadam.figures.noise import PICTURES, TAIL_INDEX, draw_noise, find_noise, noise_table
 from whyadam.figures.runs import labels
 from whyadam.training.run import run_experiment
 

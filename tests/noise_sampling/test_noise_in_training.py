@@ -13,9 +13,9 @@ import pytest
 from whyadam.configs.load import load_experiment, parse_experiment
 from whyadam.errors import UserError
 from whyadam.noise.record import NoiseRecord
-from whyadam.training.checkpoints import Checkpoints
+from whyadam.training.checkpoint import Checkpoints
 from whyadam.training.metrics import read_metrics
-from whyadam.training.noise import measure_run
+from whyadam.training.noise_meter import measure_run
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunBusyError, RunFolder
 
@@ -38,7 +38,7 @@ def resnet_config() -> dict[str, Any]:
 @pytest.fixture
 def without_tail_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly all of a measurement's time in a tiny run; they see nothing but the samples."""
-    monkeypatch.setattr("whyadam.noise.summary.tail_rows", lambda *_, **__: [])
+    monkeypatch.setattr("whyadam.noise.measure.tail_rows", lambda *_, **__: [])
 
 
 def run(config: dict[str, Any], out: Path) -> RunFolder:

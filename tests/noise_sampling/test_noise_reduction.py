@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from whyadam.noise.reduction import ALL, SKETCH_WIDTH, Reduction
+from whyadam.noise.sketch import ALL, SKETCH_WIDTH, Reduction
 
 SHAPES = {"embedding": (500, 6), "weight": (40, 30), "bias": (40,)}
 LAYERS = {name: torch.zeros(shape) for name, shape in SHAPES.items()}

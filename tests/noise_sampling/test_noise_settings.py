@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import dump_experiment, identity, load_experiment, parse_experiment
+from whyadam.configs.load import ConfigError, dump_experiment, identity, load_experiment, parse_experiment
 from whyadam.noise.settings import NoiseSettings
 
 

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from whyadam.models import MODELS, Head
-from whyadam.noise.gradients import batch_noise, reference_gradient, trained_parameters
-from whyadam.noise.single_examples import (
+from whyadam.noise.gradients import (
+    batch_noise,
     example_gradients,
     example_mode,
     example_noise,
     looped_example_gradients,
+    reference_gradient,
+    trained_parameters,
 )
 
 CLASSES, VOCABULARY, LENGTH = 5, 30, 6

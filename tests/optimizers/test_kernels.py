@@ -122,7 +122,7 @@ def test_a_run_may_change_its_way_in_the_middle(make_fused):
 @needs_compiler
 @pytest.mark.parametrize("alpha", [1.5, 1.0])
 def test_other_exponents_and_types_go_another_way(alpha, calls, monkeypatch):
-    monkeypatch.setattr("whyadam.optimizers.fused._can_compile", lambda *_: False)
+    monkeypatch.setattr("whyadam.optimizers.execution._can_compile", lambda *_: False)
     dtype = torch.float32 if alpha == 1.5 else torch.float64
     weight = nn.Parameter(torch.ones(3, dtype=dtype))
     weight.grad = torch.ones_like(weight)
@@ -138,7 +138,7 @@ def test_a_rule_with_another_formula_does_not_inherit_the_kernel(calls, monkeypa
         def direction(cls, gradient, state, constants):
             return torch.zeros_like(gradient)
 
-    monkeypatch.setattr("whyadam.optimizers.fused._can_compile", lambda *_: False)
+    monkeypatch.setattr("whyadam.optimizers.execution._can_compile", lambda *_: False)
     weight = nn.Parameter(torch.ones(3))
     weight.grad = torch.ones(3)
     Still([weight], fused=True).step()
@@ -184,7 +184,7 @@ def test_without_the_kernels_torch_compile_is_tried(is_there, monkeypatch, tmp_p
     monkeypatch.setenv("WHYADAM_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", str(broken) if is_there else "")
     monkeypatch.setattr(kernels, "_COMPILERS", ())
-    monkeypatch.setattr("whyadam.optimizers.fused._can_compile", lambda *_: False)
+    monkeypatch.setattr("whyadam.optimizers.execution._can_compile", lambda *_: False)
     kernels.load_kernels.cache_clear()
     try:
         with warnings.catch_warnings(record=True) as caught:

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
-from whyadam.names import import_by_name
 from whyadam.optimizers import OPTIMIZERS
 from whyadam.optimizers.registry import HYPERPARAMETERS, REQUIRED, rule
+from whyadam.settings import import_by_name
 
 CHOOSE = TypeAdapter(OPTIMIZERS.as_field())
 NEEDED = {"gclip": {"lr": 0.1, "clip": 1.0}, "cclip": {"lr": 0.1, "clip": 1.0}}

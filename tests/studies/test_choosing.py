@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from whyadam.configs.load import parse_experiment
-from whyadam.studies.sweeps.choosing import choose
-from whyadam.studies.sweeps.outcomes import Outcome
-from whyadam.studies.sweeps.trials import Trial
+from whyadam.studies.sweeps.outcomes import Outcome, choose
+from whyadam.studies.sweeps.plan import Trial
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from whyadam.configs.errors import ConfigError
-from whyadam.studies.registry import STUDIES, study_files
-from whyadam.studies.verdicts.claims import Claim, load_claims
-from whyadam.studies.verdicts.collected import read_summaries
-from whyadam.studies.verdicts.judging import judge
+from whyadam.configs.load import ConfigError
+from whyadam.studies.claims import Claim, load_claims
+from whyadam.studies.judging import judge
+from whyadam.studies.run import STUDIES, study_files
+from whyadam.studies.summary import read_summaries
 
 COMMITTED = sorted((Path(__file__).parents[2] / "docs" / "summaries").glob("*.csv"))
 

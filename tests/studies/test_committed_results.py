@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import whyadam
-from whyadam.studies.verdicts.claims import load_claims
-from whyadam.studies.verdicts.collected import read_summaries
-from whyadam.studies.verdicts.judging import Verdict, judge_all
-from whyadam.studies.verdicts.verdict_table import verdict_table
+from whyadam.studies.claims import load_claims
+from whyadam.studies.judging import Verdict, judge_all
+from whyadam.studies.summary import read_summaries
+from whyadam.studies.verdict_tables import verdict_table
 
 ROOT = Path(whyadam.__file__).parent
 

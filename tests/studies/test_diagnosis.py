@@ -13,16 +13,20 @@ from torch import Tensor, nn
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
 from whyadam.hessian.operators import HessianOperator
-from whyadam.studies.diagnosis.comparison import Networks, compare, read_networks, uncertainty
-from whyadam.studies.diagnosis.derivatives import twice_differentiable
-from whyadam.studies.diagnosis.labels import LabelCounts, find_labels
-from whyadam.studies.diagnosis.measuring import TAILS, diagnose
-from whyadam.studies.diagnosis.plan import make_plan
+from whyadam.studies.diagnosis.measuring import (
+    TAILS,
+    LabelCounts,
+    diagnose,
+    find_labels,
+    make_plan,
+    twice_differentiable,
+)
+from whyadam.studies.diagnosis.report import Networks, compare, read_networks, uncertainty
 from whyadam.studies.diagnosis.subject import Subject, subject_of_config
 from whyadam.studies.quantities import QUANTITIES
-from whyadam.studies.verdicts.summary import SummaryRow, write_summary
-from whyadam.training.hessian import measure_run as measure_hessian
-from whyadam.training.noise import measure_run as measure_noise
+from whyadam.studies.summary import SummaryRow, write_summary
+from whyadam.training.hessian_meter import measure_run as measure_hessian
+from whyadam.training.noise_meter import measure_run as measure_noise
 from whyadam.training.run_folder import RunFolder
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from whyadam.configs.load import load_experiment
-from whyadam.studies.frequencies import loss_of_frequencies
-from whyadam.studies.verdicts.claims import Claim
-from whyadam.studies.verdicts.judging import judge
-from whyadam.studies.verdicts.summary import SummaryRow
+from whyadam.studies.claims import Claim
+from whyadam.studies.judging import judge
+from whyadam.studies.quantities import loss_of_frequencies
+from whyadam.studies.summary import SummaryRow
 from whyadam.tasks.problem import bind_task
 
 QUICK = Path(__file__).parents[2] / "configs" / "quick"

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 from whyadam.configs.load import parse_experiment
 from whyadam.data.batches import evaluation_batches
-from whyadam.studies import readings
-from whyadam.studies.frequencies import count_training_labels
-from whyadam.studies.rare_labels import Halves, losses_on_halves, rarer_half
-from whyadam.studies.readings import RarityGap, Reading
+from whyadam.studies import quantities as readings
+from whyadam.studies.quantities import Halves, RarityGap, Reading, count_training_labels, losses_on_halves, rarer_half
 from whyadam.tasks.problem import bind_task
 from whyadam.training.run import run_experiment
 

@@ -19,10 +19,9 @@ import pytest
 import torch
 import yaml
 from whyadam.studies.sweeps import ray_workers
+from whyadam.studies.sweeps.plan import load_sweep, plan
 from whyadam.studies.sweeps.sweep import run_sweep
-from whyadam.studies.sweeps.sweep_file import load_sweep
-from whyadam.studies.sweeps.trials import plan
-from whyadam.training.checkpoints import Checkpoints
+from whyadam.training.checkpoint import Checkpoints
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder

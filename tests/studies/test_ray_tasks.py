@@ -11,7 +11,7 @@ import pytest
 import torch
 from whyadam.configs.load import parse_experiment
 from whyadam.studies.sweeps import ray_workers
-from whyadam.studies.sweeps.ray_task import RayTask, do_task
+from whyadam.studies.sweeps.ray_workers import RayTask, do_task
 from whyadam.training.run_folder import RunFolder
 
 

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 from whyadam.errors import UserError
 from whyadam.figures.style import new_figure, save_figure
-from whyadam.studies.csv_tables import write_table
-from whyadam.studies.report.content import write_report
-from whyadam.studies.report.page import MOST_BYTES, MOST_ROWS, Numbers, Picture
-from whyadam.studies.verdicts.summary import SummaryRow, write_summary
-from whyadam.studies.verdicts.tables import Table
+from whyadam.studies.report.page import MOST_BYTES, MOST_ROWS, Numbers, Picture, write_report
+from whyadam.studies.summary import SummaryRow, write_summary, write_table
+from whyadam.studies.verdict_tables import Table
 
 BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 NASTY = "<script>alert('1')</script> & \"q\" {{ 7 * 7 }} " + "a_very_long_word_without_any_end" * 8

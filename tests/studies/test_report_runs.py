@@ -11,8 +11,8 @@ import pytest
 import yaml
 from whyadam.errors import UserError
 from whyadam.figures.runs import Group
-from whyadam.studies.report import content
-from whyadam.studies.report.content import runs_section
+from whyadam.studies.report import page as content
+from whyadam.studies.report.page import runs_section
 
 METRICS = "step,split,loss,accuracy,exact_match,f1\n0,eval,2.5,0.1,,\n3,train,2.1,,,\n6,eval,2.0,0.3,,\n"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from whyadam.errors import UserError
 from whyadam.studies.coded import clipping_rates, lower_bound
-from whyadam.studies.coded.pieces import Pieces
-from whyadam.studies.csv_tables import read_table, write_table
+from whyadam.studies.coded.tuned_runs import Pieces
 from whyadam.studies.run import known_studies, run_study
+from whyadam.studies.summary import read_table, write_table
 
 TABLES = {
     "clipping_rates": {"errors.csv", "slopes.csv"},

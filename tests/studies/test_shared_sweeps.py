@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import identity
-from whyadam.studies.registry import study_files
-from whyadam.studies.study_file import load_study
-from whyadam.studies.sweeps.trials import plan
+from whyadam.configs.load import ConfigError, identity
+from whyadam.studies.run import study_files
+from whyadam.studies.study import load_study
+from whyadam.studies.sweeps.plan import plan
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 from whyadam.studies.coded import causes, heterogeneous_mlp, imbalance
 from whyadam.studies.coded.tuned_runs import by_rate, gap_row, summary_row, tuned_rows
-from whyadam.studies.csv_tables import Row
 from whyadam.studies.run import run_study
-from whyadam.synthetic.many_runs import Training
+from whyadam.studies.summary import Row
+from whyadam.synthetic.batched_training import Training
 
 
 def table(folder: Path, name: str) -> list[dict[str, str]]:

@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import identity
+from whyadam.configs.load import ConfigError, identity
 from whyadam.figures.runs import find_runs
-from whyadam.studies.declared import DeclaredStudy
-from whyadam.studies.registry import STUDIES, study_files
-from whyadam.studies.run import find_study, known_studies
-from whyadam.studies.study_file import load_study
-from whyadam.studies.sweeps.trials import plan
-from whyadam.studies.verdicts.summary import read_summary
+from whyadam.studies.run import STUDIES, find_study, known_studies, study_files
+from whyadam.studies.study import DeclaredStudy, load_study
+from whyadam.studies.summary import read_summary
+from whyadam.studies.sweeps.plan import plan
 
 
 @pytest.fixture

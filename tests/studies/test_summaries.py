@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from scipy import stats
 from whyadam.errors import UserError
-from whyadam.studies.csv_tables import write_table
 from whyadam.studies.run import run_study
-from whyadam.studies.verdicts.summaries import summary
-from whyadam.studies.verdicts.summary import SummaryRow, read_summary
+from whyadam.studies.summaries import summary
+from whyadam.studies.summary import SummaryRow, read_summary, write_table
 
 ENDS = {"ci_low": 0.9, "ci_high": 1.2}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from whyadam.errors import UserError
-from whyadam.studies.verdicts.summary import COLUMNS, SummaryRow, read_summary, write_summary
+from whyadam.studies.summary import COLUMNS, SummaryRow, read_summary, write_summary
 
 KEY = {"study": "optimizer_curves", "scale": "quick", "subject": "bert_nano/sgd", "quantity": "final_eval_loss"}
 HEADER = ",".join(COLUMNS)

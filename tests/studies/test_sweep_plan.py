@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import load_experiment, parse_override
-from whyadam.studies.sweeps.sweep_file import Sweep, change_sweep, load_sweep, parse_grid
-from whyadam.studies.sweeps.trials import plan
+from whyadam.configs.load import ConfigError, load_experiment, parse_override
+from whyadam.studies.sweeps.plan import Sweep, change_sweep, load_sweep, parse_grid, plan
 from whyadam.training.run_folder import RunFolder
 
 

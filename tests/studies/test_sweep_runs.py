@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from whyadam.studies.sweeps.sweep import SweepResult, known_trials, run_sweep, run_sweeps
-from whyadam.studies.sweeps.sweep_file import Sweep, change_sweep, load_sweep
-from whyadam.studies.sweeps.sweep_table import sweep_table
-from whyadam.studies.sweeps.trials import plan
-from whyadam.studies.sweeps.worker import LOG
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
+from whyadam.studies.sweeps.plan import Sweep, change_sweep, load_sweep, plan
+from whyadam.studies.sweeps.sweep import SweepResult, known_trials, run_sweep, run_sweeps, sweep_table
+from whyadam.studies.sweeps.workers import LOG
+from whyadam.training.checkpoint import Checkpoints, load_checkpoint
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from scipy import stats
-from whyadam.studies.verdicts.claims import Claim
-from whyadam.studies.verdicts.judging import judge, judge_all
-from whyadam.studies.verdicts.summary import SummaryRow
+from whyadam.studies.claims import Claim
+from whyadam.studies.judging import judge, judge_all
+from whyadam.studies.summary import SummaryRow
 
 
 def claim(**keys: Any) -> Claim:

@@ -10,13 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from whyadam.studies.verdicts.effects import (
-    Effect,
-    difference_of_independent,
-    mean_over_seeds,
-    rank_correlation,
-    widened,
-)
+from whyadam.studies.statistics import Effect, difference_of_independent, mean_over_seeds, rank_correlation, widened
 
 Array = NDArray[np.float64]
 DRAWS = 600

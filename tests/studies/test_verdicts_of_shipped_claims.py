@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from whyadam.studies.verdicts.claims import Claim, load_claims
-from whyadam.studies.verdicts.judging import judge
-from whyadam.studies.verdicts.summary import SummaryRow
+from whyadam.studies.claims import Claim, load_claims
+from whyadam.studies.judging import judge
+from whyadam.studies.summary import SummaryRow
 
 CLAIMS = load_claims()
 

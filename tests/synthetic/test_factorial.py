@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from whyadam.synthetic.factorial import effects
+from whyadam.synthetic.intervals import effects
 
 CONTRASTS = [{"noise": (-1, 1, 0), "tail": (0, -1, 1)}, {"blocks": (-1, 1)}, {"classes": (-1, 1)}]
 NOISE = torch.tensor([0.0, 2.0, 7.0], dtype=torch.float64)[:, None, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from whyadam.data.noise_laws import AlphaStable, Gaussian, NoiseLaw
-from whyadam.synthetic.layer_noise import LayerNoise
+from whyadam.synthetic.batched_training import LayerNoise
 
 
 def gradients(models: int, size: int = 2000) -> dict[str, torch.Tensor]:

@@ -14,9 +14,7 @@ from whyadam.data import DATA
 from whyadam.data.batches import BatchOrder
 from whyadam.models import MODELS, Head
 from whyadam.optimizers import OPTIMIZERS, build_optimizer
-from whyadam.synthetic.many_models import ManyModels
-from whyadam.synthetic.many_optimizers import ManyOptimizer
-from whyadam.synthetic.many_runs import Start, Training, start, train_many
+from whyadam.synthetic.batched_training import ManyModels, ManyOptimizer, Start, Training, start, train_many
 from whyadam.training.run import run_experiment
 
 CLASSES, SIZE, EXAMPLES = 4, 2, 20

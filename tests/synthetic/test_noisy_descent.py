@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from whyadam.data.noise_laws import Gaussian
-from whyadam.synthetic.descent import (
+from whyadam.synthetic.trials import (
     averaged_errors,
+    gclip,
     mean_gradient_norms,
     noise_of_steps,
     non_convex_rate,
     non_convex_schedule,
+    sgd,
     strongly_convex_rate,
     strongly_convex_schedule,
     wavy_gradient,
 )
-from whyadam.synthetic.rules import gclip, sgd
 
 NONE = torch.zeros(2, 1, dtype=torch.float64)
 START = torch.tensor([[1.0], [-3.0]], dtype=torch.float64)
@@ -73,7 +74,7 @@ def test_the_mean_gradient_norm_is_over_all_points_of_a_trial() -> None:
 
 def test_there_is_one_draw_a_step_however_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches steps that are lost or repeated at the end of a chunk."""
-    monkeypatch.setattr("whyadam.synthetic.descent.DRAWS_AT_ONCE", 40)
+    monkeypatch.setattr("whyadam.synthetic.trials.DRAWS_AT_ONCE", 40)
     draws = torch.stack(list(noise_of_steps(Gaussian(), (5, 2), 11, torch.Generator().manual_seed(3))))
     assert draws.shape == (11, 5, 2)
     assert len(draws.flatten().unique()) == draws.numel()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from whyadam.data.rotated_blocks import random_rotations
 from whyadam.errors import UserError
-from whyadam.synthetic.iterations import preconditioned_iterations, simulated_iterations
 from whyadam.synthetic.quadratics import (
     HETEROGENEOUS,
     HOMOGENEOUS,
@@ -20,8 +19,10 @@ from whyadam.synthetic.quadratics import (
     conditioned,
     draw_quadratics,
     eigenvalues_of_nodes,
+    preconditioned_iterations,
+    simulated_iterations,
 )
-from whyadam.synthetic.rules import adam, gclip, sgd
+from whyadam.synthetic.trials import adam, gclip, sgd
 
 
 def drawn(blocks: object = HETEROGENEOUS, *, trials: int = 20, dense: bool = False) -> Quadratics:

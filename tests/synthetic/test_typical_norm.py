@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from whyadam.data.noise_laws import AlphaStable, CoinFlip, Gaussian, NoiseLaw, Pareto, StudentT
 from whyadam.errors import UserError
-from whyadam.synthetic.typical_norm import typical_norm
+from whyadam.synthetic.trials import typical_norm
 
 
 @pytest.mark.parametrize("coordinates", [1, 3, 1000, 1_000_000])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from whyadam.optimizers import ACClip, CClip, GClip
-from whyadam.synthetic.rules import Rule, acclip, adam, cclip, gclip, projected_sgd, row_norms, sgd
+from whyadam.synthetic.trials import Rule, acclip, adam, cclip, gclip, projected_sgd, row_norms, sgd
 
 TRIALS, COORDINATES, STEPS = 4, 3, 30
 

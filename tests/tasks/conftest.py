@@ -12,8 +12,8 @@ import torch
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor, nn
-from whyadam.data.settings import Images, Question, Questions, Text
-from whyadam.data.tokenizers import Tokenizer
+from whyadam.data.base import Images, Question, Questions, Text
+from whyadam.data.tokenization import Tokenizer
 from whyadam.tasks import TASKS
 from whyadam.tasks.span_extraction import SpanTask
 

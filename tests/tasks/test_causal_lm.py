@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from whyadam.data.settings import Text
+from whyadam.data.base import Text
 from whyadam.tasks import TASKS
-from whyadam.tasks.blocks import NextTokenBlocks
+from whyadam.tasks.masking import NextTokenBlocks
 
 
 def test_labels_are_the_tokens_one_ahead() -> None:

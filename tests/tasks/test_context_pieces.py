@@ -11,8 +11,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
-from whyadam.data.settings import Question
-from whyadam.data.tokenizers import Tokenizer
+from whyadam.data.base import Question
+from whyadam.data.tokenization import Tokenizer
 from whyadam.tasks import TASKS
 from whyadam.tasks.span_extraction import SpanTask
 

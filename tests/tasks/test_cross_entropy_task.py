@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from whyadam.data.settings import Images, Text
-from whyadam.models.settings import Head
+from whyadam.data.base import Images, Text
+from whyadam.models.base import Head
 from whyadam.tasks import TASKS, Task
 from whyadam.tasks.cross_entropy import IGNORED, CrossEntropyTask, summed_cross_entropy
 

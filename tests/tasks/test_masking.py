@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 from torch import Tensor
-from whyadam.data.settings import Text
+from whyadam.data.base import Text
 from whyadam.tasks import TASKS, TaskSettings
 from whyadam.tasks.cross_entropy import IGNORED
 from whyadam.tasks.masking import MaskedBlocks

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 import pytest
 import torch
 from torch import Tensor, nn
-from whyadam.data.settings import CustomData, DataSettings, Images, Text
+from whyadam.data.base import CustomData, DataSettings, Images, Text
 from whyadam.errors import UserError
-from whyadam.models.settings import CustomModel, Head, ModelSettings
+from whyadam.models.base import CustomModel, Head, ModelSettings
 from whyadam.tasks import TASKS, build_problem
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
-from whyadam.data.settings import Question
+from whyadam.data.base import Question
 from whyadam.tasks.span_extraction import SpanTask, best_spans
 
 

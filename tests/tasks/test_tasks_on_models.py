@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from whyadam.data.settings import Images, Question, Questions, Text
-from whyadam.data.tokenizers import Tokenizer
+from whyadam.data.base import Images, Question, Questions, Text
+from whyadam.data.tokenization import Tokenizer
 from whyadam.models import MODELS
 from whyadam.tasks import TASKS, Task
 from whyadam.tasks.cross_entropy import IGNORED, summed_cross_entropy

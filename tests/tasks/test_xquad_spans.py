@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from whyadam.data.base import Question, Questions
 from whyadam.data.registry import DATA
-from whyadam.data.settings import Question, Questions
 from whyadam.tasks import TASKS
 from whyadam.tasks.span_extraction import SpanTask
 

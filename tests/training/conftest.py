@@ -16,8 +16,8 @@ import pytest
 import torch
 from whyadam.configs.schema import Experiment
 from whyadam.training import loop
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
-from whyadam.training.layout import Replicated
+from whyadam.training.checkpoint import Checkpoints, load_checkpoint
+from whyadam.training.distributed import Replicated
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder

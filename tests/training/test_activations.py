@@ -9,9 +9,8 @@ import torch
 from whyadam.configs.load import identity, parse_experiment
 from whyadam.errors import UserError
 from whyadam.tasks.problem import Problem, build_problem
-from whyadam.training.activations import activation_checkpointing
-from whyadam.training.devices import peak_memory_mib
-from whyadam.training.layout import Replicated
+from whyadam.training.devices import activation_checkpointing, peak_memory_mib
+from whyadam.training.distributed import Replicated
 from whyadam.training.run import run_experiment
 from whyadam.training.step import accumulate_gradient
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
+from whyadam.training.checkpoint import Checkpoints, load_checkpoint
 
 
 def content(step: int) -> dict[str, object]:

@@ -12,8 +12,8 @@ from whyadam.configs.load import identity, parse_experiment
 from whyadam.errors import UserError
 from whyadam.optimizers.kernels import find_compiler
 from whyadam.tasks.problem import build_problem
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
-from whyadam.training.compilation import CompiledProblem
+from whyadam.training.checkpoint import Checkpoints, load_checkpoint
+from whyadam.training.devices import CompiledProblem
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
 

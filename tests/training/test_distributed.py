@@ -18,13 +18,12 @@ from torch import nn
 from whyadam.configs.load import parse_experiment
 from whyadam.configs.schema import Experiment
 from whyadam.errors import UserError
+from whyadam.tasks.base import Task
 from whyadam.tasks.problem import Problem
-from whyadam.tasks.settings import Task
-from whyadam.training.checkpoints import Checkpoints
-from whyadam.training.distributed import ALONE, Ranks, joined_ranks
+from whyadam.training.checkpoint import Checkpoints
+from whyadam.training.distributed import ALONE, Ranks, joined_ranks, share_batch_norm, synchronised_twin
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
-from whyadam.training.shared_batch_norm import share_batch_norm, synchronised_twin
 
 Train = Callable[[Experiment, Path, int], list[int | None]]
 Compare = Callable[[RunFolder, RunFolder], None]

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import dump_experiment, identity, load_experiment, parse_experiment
+from whyadam.configs.load import ConfigError, dump_experiment, identity, load_experiment, parse_experiment
 from whyadam.configs.schema import InjectedNoise
 from whyadam.data.noise_laws import NOISE_LAWS, AlphaStable, Gaussian
-from whyadam.training.injected_noise import inject_noise
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import run_experiment
+from whyadam.training.step import inject_noise
 
 STABLE = {"law": {"name": "alpha_stable", "alpha": 1.5}, "scale": 0.5}
 

@@ -15,15 +15,15 @@ import pytest
 import torch
 import yaml
 from whyadam.configs.load import parse_experiment
-from whyadam.hessian.lanczos import Lanczos
+from whyadam.hessian.slq import Lanczos
 from whyadam.noise import measure
-from whyadam.training import evaluation
-from whyadam.training.checkpoints import Checkpoints
+from whyadam.training import monitor as evaluation
+from whyadam.training.checkpoint import Checkpoints
 from whyadam.training.distributed import Ranks
-from whyadam.training.interruption import Interrupted, Interruption
-from whyadam.training.noise import NoiseMeter
+from whyadam.training.noise_meter import NoiseMeter
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
+from whyadam.training.signals import Interrupted, Interruption
 
 PLACES = {
     "evaluation": (evaluation, "to_device"),

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 from whyadam.configs.load import parse_experiment
 from whyadam.configs.schema import Experiment
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
+from whyadam.training.checkpoint import Checkpoints, load_checkpoint
 from whyadam.training.metrics import read_metrics
 from whyadam.training.run import RunResult, run_experiment
 from whyadam.training.run_folder import RunBusyError, RunFolder

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from whyadam.configs.schema import Schedule, Training
-from whyadam.training.schedule import learning_rate_factor, number_of_steps
+from whyadam.training.schedules import learning_rate_factor, number_of_steps
 
 
 def factors(schedule: Schedule, steps: int) -> list[float]:

@@ -13,21 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from whyadam.configs.errors import ConfigError
-from whyadam.configs.load import identity, parse_experiment
+from whyadam.configs.load import ConfigError, identity, parse_experiment
 from whyadam.configs.schema import Experiment
 from whyadam.hessian.record import HessianRecord
 from whyadam.noise.record import NoiseRecord
 from whyadam.optimizers import build_optimizer
 from whyadam.tasks.problem import build_problem
-from whyadam.training.checkpoints import Checkpoints, load_checkpoint
-from whyadam.training.distributed import joined_ranks
-from whyadam.training.layout import Replicated
-from whyadam.training.noise import measure_run
+from whyadam.training.checkpoint import Checkpoints, TrainingState, load_checkpoint
+from whyadam.training.distributed import Replicated, joined_ranks
+from whyadam.training.fsdp import Sharded, blocks
+from whyadam.training.noise_meter import measure_run
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
-from whyadam.training.sharding import Sharded, blocks
-from whyadam.training.state import TrainingState
 from whyadam.training.step import take_step
 
 Train = Callable[[Experiment, Path, int], list[int | None]]

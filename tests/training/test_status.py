@@ -10,10 +10,9 @@ import pytest
 import yaml
 from whyadam.errors import UserError
 from whyadam.figures.runs import find_runs
-from whyadam.studies.report.content import write_report
-from whyadam.studies.verdicts.collected import study_folders
-from whyadam.training.run_folder import RunFolder
-from whyadam.training.status import read_status
+from whyadam.studies.report.page import write_report
+from whyadam.studies.summary import study_folders
+from whyadam.training.run_folder import RunFolder, read_status
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"state": 3}, "state: should be a valid string, got 3"),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from whyadam.configs.load import parse_experiment
 from whyadam.configs.schema import Training
+from whyadam.tasks.base import Batch
 from whyadam.tasks.problem import Problem, build_problem
-from whyadam.tasks.settings import Batch
-from whyadam.training.layout import Replicated
+from whyadam.training.distributed import Replicated
 from whyadam.training.step import accumulate_gradient, take_step
 
 

@@ -1,0 +1,227 @@
+"""From text to token ids and back.
+
+Cutting a long document where no tokenizer notices.
+
+Training a vocabulary; the same text always gives the same one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from ..errors import UserError
+from .cache import cached_file, content_digest, local_folder
+from .text import SPECIAL_TOKENS, Documents, TokenizedSettings
+
+FORMAT = "1"
+"""Part of every cached tokenizer's name; raised when the same settings should give other tokens."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A vocabulary and the rules that cut a text into its entries.
+
+    Text never gives a special token: ``[MASK]`` written in a book is ordinary text.
+
+    Attributes:
+        backend: the ``tokenizers`` object, for what this class does not offer.
+        pad_id: fills short examples up.
+        mask_id: stands for a hidden token; None where the tokenizer has none.
+        separator_id: stands between documents, and between a question and its context.
+        classification_id: begins an example of BERT's.
+        special_ids: ids that stand for no text.
+        vocab_size: one more than the highest id.
+    """
+
+    backend: tokenizers.Tokenizer
+    pad_id: int
+    mask_id: int | None
+    separator_id: int
+    classification_id: int
+    special_ids: frozenset[int]
+    vocab_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.backend.encode_special_tokens = True
+        object.__setattr__(self, "vocab_size", 1 + max(self.backend.get_vocab().values()))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without special tokens."""
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, on all cores."""
+        encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text, and the characters [start, end) that each stands for."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ``ids``, special tokens spelled out."""
+        return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    def digest(self) -> str:
+        """Stands for everything that decides which ids a text gets."""
+        return content_digest(self.backend.to_str())
+
+
+def load_tokenizer(settings: TokenizedSettings, documents: Documents) -> Tokenizer:
+    """The tokenizer that ``settings`` ask for, trained on ``documents`` unless it is in the cache.
+
+    Raises:
+        UserError: there is no such pretrained tokenizer, or nothing to train one on; the message is one line.
+    """
+    if settings.tokenizer_name is not None:
+        return _pretrained(settings.tokenizer_name)
+
+    def build(path: Path) -> None:
+        path.write_text(train_tokenizer(settings, documents).to_str(), encoding="utf-8")
+
+    key = content_digest(FORMAT, settings.tokenizer, str(settings.vocab_size), documents.digest)
+    backend = tokenizers.Tokenizer.from_file(str(cached_file(f"tokenizers/{key}.json", build)))
+    vocabulary = backend.get_vocab()
+    pad, mask, separator, classification, unknown = (vocabulary[token] for token in SPECIAL_TOKENS)
+    special_ids = frozenset((pad, mask, separator, classification, unknown))
+    return Tokenizer(backend, pad, mask, separator, classification, special_ids)
+
+
+def _pretrained(name: str) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    folder = local_folder(name, "data.tokenizer_name")
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(folder or name), local_files_only=folder is not None)
+    except Exception as error:  # a damaged file gives a bare Exception
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"data.tokenizer_name: cannot load the tokenizer {name}: {reason}") from error
+    separator = next((id for id in (loaded.sep_token_id, loaded.eos_token_id) if id is not None), None)
+    if separator is None or not loaded.is_fast:
+        raise UserError(f"data.tokenizer_name: {name} has no separator token, or no tokenizer.json")
+    return Tokenizer(
+        backend=loaded.backend_tokenizer,
+        pad_id=separator if loaded.pad_token_id is None else loaded.pad_token_id,
+        mask_id=loaded.mask_token_id,
+        separator_id=separator,
+        classification_id=separator if loaded.cls_token_id is None else loaded.cls_token_id,
+        special_ids=frozenset(loaded.all_special_ids),
+    )
+
+
+def use_one_thread() -> None:
+    """Keep ``tokenizers`` (before 0.23) from hanging, or warning of it, in processes that are forked from here on."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+PIECE_CHARACTERS = 50_000
+"""Encoding takes longer than in proportion to a piece's length, and pieces are encoded on several cores at once."""
+
+_LONE_LINE_END = re.compile(r"(?<=\S)\n(?=\S)")
+
+
+def pieces(document: str) -> Iterator[str]:
+    """The document in pieces of about ``PIECE_CHARACTERS``; a document without line ends stays whole.
+
+    A piece begins with a line end that has no other white space beside it. Tokenizers by character, byte pair and
+    WordPiece separate tokens at that place anyway, so the pieces have the tokens of the whole.
+    """
+    start = 0
+    while cut := _LONE_LINE_END.search(document, start + PIECE_CHARACTERS):
+        yield document[start : cut.start()]
+        start = cut.start()
+    if start < len(document):
+        yield document[start:]
+
+
+TRAINING_CHARACTERS = 100_000_000
+"""A vocabulary is trained on that much of the training part, from its start."""
+
+
+def train_tokenizer(settings: TokenizedSettings, documents: Documents) -> tokenizers.Tokenizer:
+    """A tokenizer of ``settings.vocab_size`` entries at most, the special tokens first.
+
+    Raises:
+        UserError: there is no text, or it has more characters than the vocabulary has room for.
+    """
+    texts = _first_characters(documents)
+    if not texts:
+        raise UserError(f"{documents.source}: there is no text to train a tokenizer on")
+    train = {"char": _train_char, "bpe": _train_bpe, "wordpiece": _train_wordpiece}[settings.tokenizer]
+    return train(texts, settings.vocab_size)
+
+
+def _first_characters(documents: Documents) -> list[str]:
+    texts: list[str] = []
+    characters = 0
+    for document in documents.read():
+        for piece in pieces(document):
+            if characters >= TRAINING_CHARACTERS:
+                return texts
+            texts.append(piece)
+            characters += len(piece)
+    return texts
+
+
+def _train_char(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """One token a character: the most frequent ones, where there are more than the vocabulary has room for."""
+    counts = Counter(chain.from_iterable(texts))
+    frequent = sorted(counts, key=lambda character: (-counts[character], character))
+    entries = [*SPECIAL_TOKENS, *sorted(frequent[: vocab_size - len(SPECIAL_TOKENS)])]
+    vocabulary = {entry: number for number, entry in enumerate(entries)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def _train_bpe(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Byte pairs, merged by frequency (Radford et al. 2019, section 2.2)."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _train_wordpiece(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Pieces of words in lower case, without accents (Devlin et al. 2019, section 3)."""
+    normalizer = normalizers.BertNormalizer()
+    characters = sorted(set(chain.from_iterable(map(normalizer.normalize_str, texts))) - {" "})
+    # The trainer numbers the inner pieces ("##a") in the order of a hash table, another one in each process, and breaks
+    # ties by number. Listing them in advance fixes their numbers.
+    listed = [*SPECIAL_TOKENS, *(f"##{character}" for character in characters)]
+    needed = len(listed) + len(characters)
+    if needed > vocab_size:
+        raise UserError(f"data.vocab_size: {vocab_size} is too small, the characters of the text alone take {needed}")
+
+    trained = _wordpiece(models.WordPiece(unk_token="[UNK]"), normalizer)
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=listed, show_progress=False)
+    trained.train_from_iterator(texts, trainer)
+    tokenizer = _wordpiece(models.WordPiece(vocab=trained.get_vocab(), unk_token="[UNK]"), normalizer)
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def _wordpiece(model: models.WordPiece, normalizer: normalizers.Normalizer) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer

@@ -1,0 +1,13 @@
+from .estimators import TailEstimate as TailEstimate
+from .estimators import tail_index as tail_index
+from .estimators import tail_index_path as tail_index_path
+from .measure import gradient_noise as gradient_noise
+from .references import effective_dimension as effective_dimension
+from .references import gaussian_norms as gaussian_norms
+from .references import stable_norms as stable_norms
+from .report import TailRow as TailRow
+from .report import tail_report as tail_report
+from .surrogates import gaussian_surrogates as gaussian_surrogates
+from .variance import NoiseScale as NoiseScale
+from .variance import gradient_noise_scale as gradient_noise_scale
+from .variance import running_variance as running_variance

@@ -1,0 +1,193 @@
+"""Many series of equal length, and statistics that look at each series in itself and then pool.
+
+A series is measured against its own order statistics or its own scale, never against another's. What is averaged over
+the series is a logarithm or a ratio without units, so series of wildly unequal scale can stand side by side. That is
+the difference from pooling the raw values, which makes Gaussian noise of unequal scales look like infinite variance.
+
+Measures of how much of a sample's energy its largest values hold; all are bounded, so sparse series can be asked.
+
+Standard errors by leaving out groups of draws, and the intervals that follow from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+Array = NDArray[np.floating[Any]]
+
+STABLE_QUANTILE_DISTANCE = 1.654
+"""Distance of the 28 % and the 72 % quantile of a symmetric stable law of scale 1, nearly the same for every alpha.
+
+Fama and Roll (1971), "Parameter estimates for symmetric stable distributions", JASA 66.
+"""
+
+
+class Series:
+    """Series along the last axis, with their order statistics computed once.
+
+    Args:
+        values: ``[..., series, length]``; what leads is a stack of samples that are measured independently.
+    """
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    @cached_property
+    def ordered(self) -> Array:
+        """Each series in ascending order, ``[..., series, length]``."""
+        return np.sort(self.values, axis=-1)
+
+    def quantile(self, probability: float) -> Array:
+        """A quantile of each series, ``[..., series]``; the i-th of n values stands for (i − ½)/n (McCulloch 1986)."""
+        length = self.values.shape[-1]
+        position = min(max(probability * length - 0.5, 0.0), length - 1.0)
+        below = int(position)
+        above = min(below + 1, length - 1)
+        return self.ordered[..., below] + (position - below) * (self.ordered[..., above] - self.ordered[..., below])
+
+    def largest(self, count: int) -> Array:
+        """The ``count`` largest magnitudes of each series in descending order, ``[..., series, count]``."""
+        candidates = self.ordered
+        if 2 * count < candidates.shape[-1]:
+            candidates = np.concatenate([candidates[..., :count], candidates[..., -count:]], axis=-1)
+        return np.sort(np.abs(candidates), axis=-1)[..., : -count - 1 : -1]
+
+    @cached_property
+    def standardised(self) -> Array:
+        """Each series less its median, over its own Fama-Roll scale, ``[..., series, length]``."""
+        scale = (self.quantile(0.72) - self.quantile(0.28)) / STABLE_QUANTILE_DISTANCE
+        return (self.values - self.quantile(0.5)[..., None]) / scale[..., None]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A measure of a tail.
+
+    Attributes:
+        name: how rows and messages call it.
+        features: from series to numbers ``[..., series, features]`` whose mean over the series means something.
+        heaviness: from mean features ``[..., features]`` to a score ``[...]`` that grows with the weight of the tail.
+        value: from the score to what is printed: a tail index or a ratio. It is monotone.
+        standard_error: asymptotic standard error of the score, given the score, for one series of independent values;
+            None where only resampling gives one.
+        tells_variance: whether it looks at the tail alone, so closely that it can tell an infinite variance.
+        describes: whether the statistic only describes the sample and says nothing about its tail.
+    """
+
+    name: str
+    features: Callable[[Series], Array]
+    heaviness: Callable[[Array], Array]
+    value: Callable[[Array], Array]
+    standard_error: Callable[[Array], Array] | None = None
+    tells_variance: bool = False
+    describes: bool = False
+
+    def __call__(self, series: Series) -> Array:
+        """The score ``[...]`` of the series pooled."""
+        return self.heaviness(self.features(series).mean(axis=-2))
+
+
+def reciprocal(score: Array) -> Array:
+    """The tail index that belongs to an extreme-value index: 1/score, infinite where the score is not positive."""
+    positive = np.where(score > 0, score, np.nan)
+    return np.where(score <= 0, np.inf, 1 / positive)
+
+
+def row_means(values: Array) -> Array:
+    """Means over the last axis, ``[...]``; a matrix product is many times faster at it than ``mean`` on short rows."""
+    length = values.shape[-1]
+    return values @ np.full(length, 1 / length, dtype=values.dtype)
+
+
+def kurtosis() -> Statistic:
+    """Mean over the series of the excess kurtosis n Σ(x − x̄)⁴/(Σ(x − x̄)²)² − 3: about 0 for Gaussian values."""
+
+    def features(series: Series) -> Array:
+        return _fourth_over_second(series.values - row_means(series.values)[..., None])
+
+    return Statistic("kurtosis", features, lambda features: np.log(features[..., 0]), lambda score: np.exp(score) - 3)
+
+
+def max_share() -> Statistic:
+    """Max/sum ratio max x²/Σx²: it tends to 0 as a series grows exactly if the law has a finite variance.
+
+    Embrechts, Klüppelberg and Mikosch (1997), "Modelling Extremal Events", section 6.2.6.
+    """
+
+    def features(series: Series) -> Array:
+        largest = series.largest(1)[..., 0]
+        return (largest**2 / (series.values.shape[-1] * row_means(series.values**2)))[..., None]
+
+    return Statistic("max_share", features, lambda features: np.log(features[..., 0]), np.exp)
+
+
+def dispersion() -> Statistic:
+    """Relative variance of the squares, mean x⁴/(mean x²)² − 1, for noise norms: 2 tr Σ²/(tr Σ)² if Gaussian."""
+
+    def features(series: Series) -> Array:
+        return _fourth_over_second(series.values)
+
+    return Statistic("dispersion", features, lambda features: np.log(features[..., 0]), lambda score: np.exp(score) - 1)
+
+
+def quantile(probability: float, unit: float) -> Statistic:
+    """A quantile of positive data that was divided by ``unit``, given back in the data's own units."""
+    return Statistic(
+        f"quantile_{probability:g}",
+        lambda series: np.log(series.quantile(probability))[..., None],
+        lambda features: features[..., 0],
+        lambda score: np.exp(score) * unit,
+        describes=True,
+    )
+
+
+def _fourth_over_second(values: Array) -> Array:
+    """Mean fourth power over squared mean square of each series, ``[..., series, 1]``."""
+    squares = values * values
+    return (row_means(squares * squares) / row_means(squares) ** 2)[..., None]
+
+
+Interval = tuple[float, float]
+
+GROUPS = 16
+UPPER_TAIL = 0.975
+"""All intervals hold 95 %."""
+
+
+def jackknife(scores: Callable[[NDArray[np.intp]], Array], draws: int) -> Array:
+    """Standard errors of scores, from leaving out one of up to 16 groups of consecutive draws at a time.
+
+    Only the draws need be independent. What is measured within one draw, such as the coordinates of one mini-batch's
+    noise, may depend on each other in any way. Leaving out groups instead of single draws keeps it right for
+    quantiles (Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17).
+
+    Args:
+        scores: from the indices of the draws that are kept to scores ``[statistics]``.
+        draws: number of draws, at least 2.
+    """
+    everything = np.arange(draws)
+    groups = np.array_split(everything, min(GROUPS, draws))
+    replicates = np.stack([scores(np.delete(everything, group)) for group in groups])
+    return np.sqrt((len(groups) - 1) * replicates.var(axis=0))
+
+
+def jackknife_quantile(draws: int) -> float:
+    """How many jackknife standard errors reach from an estimate to either end of its interval."""
+    return float(stdtrit(min(GROUPS, draws) - 1, UPPER_TAIL))
+
+
+NORMAL_QUANTILE = float(ndtri(UPPER_TAIL))
+"""How many asymptotic standard errors reach from an estimate to either end of its interval."""
+
+
+def interval(statistic: Statistic, score: float, half_width: float) -> Interval:
+    """The ends of an interval, in the units that are printed and in ascending order."""
+    ends = statistic.value(np.array([score - half_width, score + half_width]))
+    return float(ends.min()), float(ends.max())

@@ -1,1 +1,0 @@
-"""What studies have measured as numbers, and what these say of a claim."""

@@ -1,0 +1,94 @@
+"""What every task says about itself before it is bound to data, and what it does once it is.
+
+How a batch is given to a model, for every kind of model.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..data.base import Examples, Kind
+from ..settings import NamedSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..models.base import Head
+
+
+Batch = dict[str, Any]
+"""Tensors by name; the first dimension of each is the example."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Evaluation results; None where a score does not apply to the task.
+
+    Attributes:
+        loss: mean over all terms of the loss, in nats.
+        perplexity: exp(loss), for language models.
+        accuracy: share in [0, 1] of labels, or of predicted tokens, that are right.
+        exact_match: share in [0, 1] of questions answered to the letter.
+        f1: mean token overlap of the answers, in [0, 1].
+    """
+
+    loss: float
+    perplexity: float | None = None
+    accuracy: float | None = None
+    exact_match: float | None = None
+    f1: float | None = None
+
+
+class Task(ABC):
+    """A loss and a score over the examples of one data source."""
+
+    head: Head
+    train: Examples
+    evaluation: Examples
+
+    @abstractmethod
+    def count(self, batch: Batch) -> Tensor:
+        """The number of terms in the batch's loss (labels, tokens, masked tokens), int64 scalar."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss summed over the batch's terms, in nats, and their number."""
+
+    @abstractmethod
+    def tokens(self, batch: Batch) -> int:
+        """The number of tokens that are no padding; 0 for images."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
+        """Score a model that is in eval mode over batches of the evaluation examples, given in order."""
+
+
+class TaskSettings(NamedSettings):
+    """What is minimised."""
+
+    kind: ClassVar[Kind]
+
+    def bind(self, data: Any, seed: int) -> Task:
+        """The task over ``data``, whose type is the one that goes with ``kind``."""
+        raise NotImplementedError
+
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def forward(model: nn.Module, batch: Batch) -> Any:
+    """What ``model`` gives for ``batch``.
+
+    A vision model is called with the images; a language model with the ``TEXT_INPUTS`` that the batch has, by keyword.
+    A batch without padding has no ``attention_mask``. Where the batch has ``positions``, a model that
+    ``predicts_at_positions`` is asked for the logits of those tokens alone, which saves most of the work of its head.
+    """
+    if "images" in batch:
+        return model(batch["images"])
+    inputs = {name: batch[name] for name in TEXT_INPUTS if name in batch}
+    if "positions" in batch and getattr(model, "predicts_at_positions", False):
+        inputs["positions"] = batch["positions"]
+    return model(**inputs)
