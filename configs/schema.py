@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from ..data.base import CustomData
 from ..data.noise_laws import NOISE_LAWS
@@ -104,7 +104,6 @@ else:
     )
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Schedule(Settings):

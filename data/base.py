@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
@@ -22,7 +22,9 @@ Key = tuple[int, int]
 
 Kind = Literal["images", "text", "questions", "quadratics"]
 
-PositiveInt = Annotated[int, Field(gt=0)]
+Batch = dict[str, Any]
+"""Tensors by name; the first dimension of each is the example."""
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 

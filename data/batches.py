@@ -8,14 +8,11 @@ from itertools import islice
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from ..seeds import derive_seed
-from .base import Examples, Key
-
-Batch = dict[str, Tensor]
+from .base import Batch, Examples, Key
 
 
 class BatchOrder:

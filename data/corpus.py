@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..cache import cached_file, content_digest
 from ..errors import UserError
 from .base import Text
-from .cache import cached_file, content_digest
 from .text import Documents, TextSettings
 from .tokenization import Tokenizer, load_tokenizer, pieces, use_one_thread
 

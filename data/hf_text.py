@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import PositiveInt, field_validator
 
+from ..cache import local_folder
 from ..errors import UserError
 from ..settings import Settings
-from .base import PositiveInt
-from .cache import local_folder
 from .text import Documents, TextSettings
 
 Part = Literal["train", "evaluation"]
@@ -46,7 +45,7 @@ class HubSource(Settings):
 
     def version(self) -> str:
         """Changes when the keys or the local files do."""
-        from .cache import local_folder
+        from ..cache import local_folder
 
         folder = local_folder(self.path, "data.sources.path")
         files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
@@ -100,7 +99,7 @@ class HFText(TextSettings):
         return self._part("train"), self._part("evaluation")
 
     def _part(self, part: Part) -> Documents:
-        from .cache import content_digest
+        from ..cache import content_digest
 
         def read() -> Iterator[str]:
             for source in self.sources:

@@ -7,8 +7,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import PositiveInt
+
 from ..errors import UserError
-from .base import Examples, Images, PositiveInt
+from .base import Examples, Images
 from .images import AugmentedImageSettings, Channels
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class ImageFolder(AugmentedImageSettings):
         Raises:
             UserError: a folder is missing, has no images or other classes than the other; the message is one line.
         """
-        from .cache import find
+        from ..cache import find
         from .image_examples import Preparation
 
         folder = find(self.path, "data.path")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from ..errors import UserError
-from .base import DataSettings, Images, Kind, PositiveInt
+from .base import DataSettings, Images, Kind
 
 Channels = tuple[float, float, float]
 Augmentation = Literal["none", "crop_flip", "resized_crop"]
@@ -76,7 +78,7 @@ class TorchvisionSettings(AugmentedImageSettings):
     def _read(self, train: bool) -> Any:
         import torchvision
 
-        from .cache import candidates
+        from ..cache import candidates
 
         places = candidates(self.root)
         root = next((place for place in places if (place / self.folder).is_dir()), None)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar, Literal
 
-from .base import Kind, PositiveInt, Question, Questions
-from .cache import content_digest
+from pydantic import PositiveInt
+
+from ..cache import content_digest
+from .base import Kind, Question, Questions
 from .squad import with_tokenizer
 from .text import KJV, Documents, TokenizedSettings
 

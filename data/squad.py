@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from ..cache import find
 from ..errors import UserError
 from .base import Fraction, Kind, Question, Questions
-from .cache import find
 from .hf_text import rows
 from .text import Documents, TokenizedSettings
 
@@ -104,7 +104,7 @@ def with_tokenizer(
 
 def _documents(questions: list[Question], source: str) -> Documents:
     """Every context once, and every question."""
-    from .cache import content_digest
+    from ..cache import content_digest
 
     texts = list(dict.fromkeys(text for question in questions for text in (question.context, question.question)))
     return Documents(source, content_digest(*texts), lambda: texts)

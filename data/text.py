@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import PositiveInt, ValidationInfo, field_validator
 
 from ..errors import UserError
-from .base import DataSettings, Fraction, Kind, PositiveInt, Text
+from .base import DataSettings, Fraction, Kind, Text
 
 SPECIAL_TOKENS = ("[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]")
 """The first entries of every vocabulary that is trained here."""
@@ -96,7 +96,7 @@ class TextSettings(TokenizedSettings):
 
 def whole(text: str, source: str) -> Documents:
     """A text that is one document."""
-    from .cache import content_digest
+    from ..cache import content_digest
 
     return Documents(source, content_digest(text), lambda: [text])
 
@@ -136,7 +136,7 @@ class TextFile(TextSettings):
 
 
 def _read(path: str, key: str) -> str:
-    from .cache import find
+    from ..cache import find
 
     file: Path = find(path, key)
     try:

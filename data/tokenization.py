@@ -18,8 +18,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from ..cache import cached_file, content_digest, local_folder
 from ..errors import UserError
-from .cache import cached_file, content_digest, local_folder
 from .text import SPECIAL_TOKENS, Documents, TokenizedSettings
 
 FORMAT = "1"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from ..errors import UserError
 from ..seeds import derive_seed
-from .base import Images, PositiveInt
+from .base import Images
 from .images import ImageSettings
 
 if TYPE_CHECKING:

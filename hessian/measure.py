@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from ..progress import Track, untracked
 from ..tasks.base import Batch
 from .block_spectra import Effort
 from .blocks import Block, partition, select_blocks
@@ -22,16 +23,6 @@ from .spectrum import Spectrum
 NOT_RESULTS = {"every", "at", "processes"}
 """Settings that change no result of a measurement."""
 
-Item = TypeVar("Item")
-
-
-class Watch(Protocol):
-    """Passes items on and shows how far they are."""
-
-    def __call__(self, label: str, items: Iterable[Item], total: int) -> Iterable[Item]:
-        """The same items, of which there are ``total``."""
-        ...
-
 
 def measure_hessian(
     model: nn.Module,
@@ -44,7 +35,7 @@ def measure_hessian(
     seed: int = 0,
     optimizer: Optimizer | None = None,
     build: Build | None = None,
-    watch: Watch = lambda label, items, total: items,
+    track: Track = untracked,
 ) -> None:
     """Measure the curvature and record it, unless the record has just this measurement already.
 
@@ -62,7 +53,7 @@ def measure_hessian(
         optimizer: what trains the model; Adam's own moments are its preconditioner.
         build: makes the same model with other weights, in a process of its own; must be picklable. Without it
             everything is done in this process.
-        watch: shows progress.
+        track: shows progress.
 
     Raises:
         FloatingPointError: the loss or a product with the Hessian is no finite number.
@@ -82,7 +73,7 @@ def measure_hessian(
         targets = _targets(model, blocks, settings)
         kept = record.kept(step, how["fingerprint"])
         spectra, adam_spectra = _collect(
-            targets, watch("spectra", measure_targets(site, targets, kept, settings.processes, build), len(targets))
+            targets, track("spectra", measure_targets(site, targets, kept, settings.processes, build), len(targets))
         )
         compared = {block.name: spectra[block.name] for block in blocks}
         distances, adam_distances = list(distance_rows(compared)), list(distance_rows(adam_spectra))

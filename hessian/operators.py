@@ -6,7 +6,7 @@ Evaluating a loss so that it can be differentiated twice, without leaving a trac
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,10 +16,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import UserError
+from ..models.modules import in_mode
+from ..tasks.base import Loss
 from .blocks import Block, select_parameters
-
-Loss = Callable[[nn.Module, Any], tuple[Tensor, Tensor | float]]
-"""From a model and a batch to the summed loss and the number of its terms."""
 
 
 def loss_at(model: nn.Module, loss_fn: Loss, batch: Any, values: Mapping[str, Tensor]) -> tuple[Tensor, float]:
@@ -39,7 +38,7 @@ def loss_at(model: nn.Module, loss_fn: Loss, batch: Any, values: Mapping[str, Te
     """
     called = _Called(model, loss_fn)
     inside = {f"model.{name}": value for name, value in values.items()}
-    with evaluating(model), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+    with in_mode(model, training=False), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         loss, count = functional_call(called, inside, (batch,))
     if not torch.isfinite(loss):
         raise NoFiniteLossError(f"the loss of a batch is {float(loss)}: there is no curvature to measure here")
@@ -48,18 +47,6 @@ def loss_at(model: nn.Module, loss_fn: Loss, batch: Any, values: Mapping[str, Te
 
 class NoFiniteLossError(UserError, FloatingPointError):
     """The loss is infinite or no number, so there is no curvature."""
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, whatever mode each module was in outside."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

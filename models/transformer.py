@@ -102,7 +102,7 @@ class LanguageModelSettings(TransformerSettings):
             ValueError: the model cannot do the task, or the checkpoint is missing, damaged or of other sizes.
         """
         self.check(head)
-        from .attention import spell_out_masks
+        from .modules import spell_out_masks
         from .pretrained import load_pretrained
 
         model_class, config = self.hf_class(head.task), self.hf_config(head.outputs)

@@ -45,7 +45,7 @@ class ViTSettings(TransformerSettings):
         image_size = self.image_size_of(head)
         from torchvision.models import VisionTransformer
 
-        from .attention import attend_eagerly
+        from .modules import attend_eagerly
 
         model = VisionTransformer(
             image_size=image_size,

@@ -6,7 +6,7 @@ The noise of single-example gradients, many at once by ``torch.func.vmap`` where
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..models.modules import has_batch_norm, in_mode
 from ..seeds import derive_seed
-from ..tasks.base import Batch
+from ..tasks.base import Batch, Loss
 from .settings import Mode
-
-Loss = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
-"""From a model and a batch to the summed loss and the number of its terms."""
 
 Gradient = list[Tensor]
 """One tensor a trained parameter, in the order of ``trained_parameters``."""
@@ -94,7 +92,7 @@ def mean_gradient(model: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Gra
     """
     parameters = list(trained_parameters(model).values())
     gradient: Gradient = []
-    terms: Tensor | int = 0
+    terms: Tensor | float = 0
     for batch in batches:
         total, count = loss(model, batch)
         # A parameter that the loss does not use has the gradient zero.
@@ -115,21 +113,18 @@ def mean_gradient(model: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Gra
 @contextmanager
 def frozen(model: nn.Module, mode: Mode) -> Iterator[None]:
     """Put a model in a mode, and leave it afterwards as it was: modes, running statistics, PyTorch's random streams."""
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device = next(model.parameters()).device
-    with torch.random.fork_rng([device] if device.type != "cpu" else [], device_type=device.type):
-        model.train(mode == "train")
+    with (
+        in_mode(model, mode == "train"),
+        torch.random.fork_rng([device] if device.type != "cpu" else [], device_type=device.type),
+    ):
         try:
             yield
         finally:
-            for module, training in modes:
-                module.training = training
             for buffer, content in buffers:
                 buffer.copy_(content)
 
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 CHUNK_BYTES = 2**30
 """The gradients of one chunk of examples take at most this much memory, or hold one example."""
@@ -218,7 +213,7 @@ def looped_example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Grad
 
 def example_mode(model: nn.Module, mode: Mode) -> Mode:
     """The mode for single examples: ``eval`` with BatchNorm, for which one example has no statistics, else ``mode``."""
-    return "eval" if any(isinstance(module, BATCH_NORMS) for module in model.modules()) else mode
+    return "eval" if has_batch_norm(model) else mode
 
 
 def chunk_size(model: nn.Module) -> int:

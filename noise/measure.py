@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from torch import nn
 from ..data.base import Examples, Key
 from ..data.batches import BatchOrder
 from ..errors import UserError
+from ..progress import Track, untracked
 from ..seeds import derive_seed
 from ..tasks.base import Batch
 from .gradients import (
@@ -176,15 +177,6 @@ SURROGATES = 99
 """Of so many Gaussian surrogates the norms are recorded."""
 
 Kind = Literal["batch", "example"]
-Item = TypeVar("Item")
-
-
-class Watch(Protocol):
-    """Passes items on and shows how far they are."""
-
-    def __call__(self, label: str, items: Iterable[Item], total: int) -> Iterable[Item]:
-        """The same items, of which there are ``total``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -222,8 +214,8 @@ class _Sampled:
     reference: _Reference
     noise: dict[str, ScopeNoise]
 
-    def rows(self, step: int, seed: int, watch: Watch) -> list[NoiseRow]:
-        scopes = watch(f"{self.kind} statistics", self.noise.items(), len(self.noise))
+    def rows(self, step: int, seed: int, track: Track) -> list[NoiseRow]:
+        scopes = track(f"{self.kind} statistics", self.noise.items(), len(self.noise))
         samples = len(self.noise[ALL].norms)
         about: dict[str, Any] = {"samples": samples, "batch_size": self.batch_size, "mode": self.mode}
         return [
@@ -268,7 +260,7 @@ def measure_noise(
     micro_batch_size: int | None = None,
     step: int = 0,
     seed: int = 0,
-    watch: Watch = lambda label, items, total: items,
+    track: Track = untracked,
 ) -> NoiseMeasurement:
     """Measure the noise of mini-batch gradients, and that of single-example gradients if the settings ask for them.
 
@@ -281,7 +273,7 @@ def measure_noise(
         micro_batch_size: most examples of one forward pass; those of a mini-batch by default.
         step: optimizer steps taken so far; batches and dropout depend on it.
         seed: the experiment's.
-        watch: shows progress.
+        track: shows progress.
 
     Raises:
         FloatingPointError: a gradient is no finite number.
@@ -294,7 +286,7 @@ def measure_noise(
 
     def find_reference(mode: Mode) -> _Reference:
         passes = draw.reference(settings.reference)
-        batches = watch("reference gradient", passes, len(passes))
+        batches = track("reference gradient", passes, len(passes))
         gradient = reference_gradient(model, loss, batches, mode=mode, seed=stream)
         reduced = reduction.reduce([[layer[None] for layer in gradient]])
         norms = {scope: float(of_scope.norms[0]) for scope, of_scope in reduced.items()}
@@ -302,7 +294,7 @@ def measure_noise(
 
     mode = settings.mode
     reference = find_reference(mode)
-    batches = watch("mini-batches", draw.mini_batches(settings.batches), settings.batches)
+    batches = track("mini-batches", draw.mini_batches(settings.batches), settings.batches)
     noise = reduction.reduce(batch_noise(model, loss, batches, reference.gradient, mode=mode, seed=stream))
     sampled = [_Sampled("batch", batch_size, mode, reference, noise)]
     if settings.examples:
@@ -310,14 +302,14 @@ def measure_noise(
             mode = example_mode(model, mode)
             reference = find_reference(mode)
         chunks = draw.single_examples(settings.examples, chunk_size(model))
-        singles = watch("single examples", chunks, len(chunks))
+        singles = track("single examples", chunks, len(chunks))
         noise = reduction.reduce(example_noise(model, loss, singles, reference.gradient, mode=mode, seed=stream))
         sampled.append(_Sampled("example", 1, mode, reference, noise))
 
     arrays = {f"positions/{scope}": positions for scope, positions in reduction.positions.items()}
     for kind in sampled:
         arrays |= kind.arrays(stream)
-    rows = [row for kind in sampled for row in kind.rows(step, stream, watch)]
+    rows = [row for kind in sampled for row in kind.rows(step, stream, track)]
     return NoiseMeasurement(step, rows, {"scopes": np.array(list(noise)), **arrays})
 
 

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
+
+from ..cache import cache_folder
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 
@@ -121,7 +122,7 @@ def _compiled(compiler: list[str]) -> Path:
     digest = hashlib.blake2b(digest_size=8)
     for part in (*command, platform.platform(), SOURCE.read_text(encoding="utf-8")):
         digest.update(part.encode() + b"\0")
-    folder = Path(os.environ.get("WHYADAM_CACHE") or platformdirs.user_cache_dir("whyadam")).expanduser() / "kernels"
+    folder = cache_folder() / "kernels"
     library = folder / f"{digest.hexdigest()}.so"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(library.with_suffix(".lock")):

@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from whyadam.configs.load import load_experiment
 from whyadam.data.batches import BatchOrder
 from whyadam.optimizers import build_optimizer
+from whyadam.progress import Progress
 from whyadam.tasks.base import Batch
 from whyadam.tasks.problem import Problem, build_problem
 from whyadam.training.checkpoint import Checkpoints, TrainingState
@@ -22,7 +23,6 @@ from whyadam.training.devices import to_device
 from whyadam.training.loop import train
 from whyadam.training.metrics import MetricsFile
 from whyadam.training.monitor import Observer, Recorder
-from whyadam.training.progress import Progress
 from whyadam.training.run_folder import RunFolder
 from whyadam.training.signals import Interruption
 

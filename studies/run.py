@@ -4,7 +4,7 @@ The studies that ``whyadam reproduce`` knows: study files, and those with code o
 
 A study file is ``<name>.yaml`` in this room; ``study_file.py`` says what stands in it. A study with code is the module
 of its name in ``coded/``, with two names in it: ``SCALES``, the settings of each scale, and
-``study(folder: Path, scale: str, seed: int, watch: Watch) -> None``, which leaves tables (``*.csv``) and pictures in
+``study(folder: Path, scale: str, seed: int, track: Track) -> None``, which leaves tables (``*.csv``) and pictures in
 the folder. It keeps what it has finished there (``coded.pieces.Pieces``), so that it can be interrupted.
 """
 
@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from ..configs.load import read_yaml
 from ..errors import UserError
+from ..progress import track
 from ..settings import nearest
-from ..training.progress import watched
 from ..training.run_folder import RunFolder, describe_environment
 from .summaries import SUMMARIES, summary
 from .summary import write_summary
@@ -108,7 +108,7 @@ class CodedStudy:
 
     def run(self, folder: Path, scale: str, seed: int, jobs: int) -> None:
         """Run the module's ``study``, in this process whatever ``jobs`` is."""
-        self._module.study(folder, scale, seed, watched)
+        self._module.study(folder, scale, seed, track)
 
 
 def known_studies() -> list[str]:

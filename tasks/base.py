@@ -6,11 +6,11 @@ How a batch is given to a model, for every kind of model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from ..data.base import Examples, Kind
+from ..data.base import Batch, Examples, Kind
 from ..settings import NamedSettings
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..models.base import Head
 
 
-Batch = dict[str, Any]
-"""Tensors by name; the first dimension of each is the example."""
+Loss: TypeAlias = "Callable[[nn.Module, Any], tuple[Tensor, Tensor | float]]"
+"""From a model and a batch to the summed loss and the number of its terms."""
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,11 @@ def _try_one_example(model: nn.Module, task: Task) -> None:
     """What a user wrote is known to fit only when it is run."""
     import torch
 
-    training = model.training
-    model.eval()
+    from ..models.modules import in_mode
+
     try:
-        with torch.no_grad():
+        with in_mode(model, training=False), torch.no_grad():
             task.loss(model, task.train.batch([(0, 0)]))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"the model cannot do {task.head.task} on this data: {reason}") from error
-    model.train(training)

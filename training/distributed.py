@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..configs.schema import Training
 from ..errors import DivergedError, UserError
+from ..models.modules import has_batch_norm
 from ..tasks.problem import Problem
 from .devices import choose_device
 from .signals import Interrupted
@@ -250,8 +251,3 @@ def share_batch_norm(problem: Problem, settings: Training, batch_size: int, rank
 def synchronised_twin(model: nn.Module) -> nn.Module:
     """A second model of the same tensors, parameters and running statistics, with SyncBatchNorm for BatchNorm."""
     return nn.SyncBatchNorm.convert_sync_batchnorm(twin_of(model))
-
-
-def has_batch_norm(model: nn.Module) -> bool:
-    """Whether a layer of the model normalises by statistics of the batch."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

@@ -17,9 +17,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..configs.schema import Training
 from ..errors import UserError
+from ..models.modules import has_batch_norm
 from ..tasks.problem import Problem
 from .checkpoint import TrainingState
-from .distributed import Ranks, Replicated, has_batch_norm, twin_of
+from .distributed import Ranks, Replicated, twin_of
 
 OptimizerState = dict[str, Any]
 """What an optimizer remembers of a parameter, by name."""

@@ -14,11 +14,11 @@ from ..hessian.parallel import fixed_batches
 from ..hessian.record import HessianRecord
 from ..hessian.settings import HessianSettings, Moment
 from ..optimizers import build_optimizer
+from ..progress import track
 from ..tasks.base import Batch
 from ..tasks.problem import Problem, build_problem
 from .checkpoint import Visit, revisit
 from .devices import to_device
-from .progress import watched
 from .run_folder import RunFolder
 from .schedules import number_of_steps
 
@@ -75,7 +75,7 @@ class HessianMeter:
             seed=self._seed,
             optimizer=self._optimizer,
             build=self._build,
-            watch=lambda label, items, total: watched(f"curvature at step {step}, {label}", items, total),
+            track=lambda label, items, total: track(f"curvature at step {step}, {label}", items, total),
         )
 
     @cached_property

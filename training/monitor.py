@@ -19,13 +19,14 @@ import torch
 from ..configs.schema import Experiment, Training
 from ..data.batches import evaluation_batches
 from ..errors import DivergedError
+from ..models.modules import in_mode
+from ..progress import Progress
 from ..seeds import derive_seed
 from ..tasks.base import Scores
 from ..tasks.problem import Problem
 from .checkpoint import Checkpoints, TrainingState
 from .devices import autocast, to_device
 from .metrics import MetricsFile, MetricsRow
-from .progress import Progress
 from .run_folder import RunFolder
 from .schedules import Due, number_of_steps
 from .signals import Interrupted, Interruption
@@ -35,15 +36,10 @@ from .step import StepResult
 def evaluate(problem: Problem, training: Training, seed: int) -> Scores:
     """Scores over the evaluation part, in eval mode, with a random stream of its own."""
     device = next(problem.model.parameters()).device
-    was_training = problem.model.training
-    problem.model.eval()
     torch.manual_seed(derive_seed(seed, "evaluation"))
     batches = evaluation_batches(problem.evaluation, training.eval_batch_size, limit=training.eval_examples)
-    try:
-        with torch.inference_mode(), autocast(device, training.precision):
-            return problem.task.evaluate(problem.model, (to_device(batch, device) for batch in batches))
-    finally:
-        problem.model.train(was_training)
+    with in_mode(problem.model, training=False), torch.inference_mode(), autocast(device, training.precision):
+        return problem.task.evaluate(problem.model, (to_device(batch, device) for batch in batches))
 
 
 class Recorder:

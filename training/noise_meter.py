@@ -11,11 +11,11 @@ from ..errors import DivergedError, UserError
 from ..noise.measure import NoiseMeasurement, measure_noise
 from ..noise.record import NoiseRecord
 from ..noise.settings import NoiseSettings
+from ..progress import track
 from ..tasks.base import Batch
 from ..tasks.problem import Problem
 from .checkpoint import revisit
 from .devices import autocast, to_device
-from .progress import watched
 from .run_folder import RunFolder
 
 
@@ -65,7 +65,7 @@ class NoiseMeter:
             micro_batch_size=self._training.micro_batch_size,
             step=step,
             seed=self._seed,
-            watch=lambda label, items, total: watched(f"noise at step {step}, {label}", items, total),
+            track=lambda label, items, total: track(f"noise at step {step}, {label}", items, total),
         )
         self._record.write(step, measurement.rows, measurement.samples)
         return measurement

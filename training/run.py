@@ -16,6 +16,7 @@ from ..errors import DivergedError, UserError
 from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
+from ..progress import Progress
 from ..tasks.problem import Problem, build_problem
 from .checkpoint import Checkpoints, TrainingState
 from .devices import forget_peak_memory, peak_memory_mib
@@ -25,7 +26,6 @@ from .loop import train
 from .metrics import MetricsFile, rows_until
 from .monitor import Meter, Observer, Recorder
 from .noise_meter import NoiseMeter
-from .progress import Progress
 from .run_folder import RunFolder, describe_environment
 from .schedules import number_of_steps
 from .signals import Interrupted, Interruption

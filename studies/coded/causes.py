@@ -23,7 +23,7 @@ from ...data.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from ...figures.causes import draw_causes
 from ...figures.runs import select
 from ...models import MODELS
-from ...noise.measure import Watch
+from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.batched_training import LayerNoise, Start, Training, start
@@ -87,12 +87,12 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     """Write runs.csv, tuned.csv, cells.csv (SGD less Adam), effects.csv and a picture of the last two."""
     settings, pieces = SCALES[scale], Pieces(folder)
     runs: list[Row] = []
     cells = settings.cells()
-    for cell in watch("causes", cells, len(cells)):
+    for cell in track("causes", cells, len(cells)):
         name = "-".join(f"{value:g}" if isinstance(value, float) else value for value in cell.values())
         runs += pieces.rows(name, partial(_train, settings, cell, seed))
     tuned = [

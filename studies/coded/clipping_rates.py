@@ -17,7 +17,7 @@ import torch
 
 from ...data.noise_laws import Pareto
 from ...figures.rates import draw_errors, draw_slopes
-from ...noise.measure import Watch
+from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.intervals import STATISTICS, Array, ends, log_slope, resampled, statistics
@@ -98,7 +98,7 @@ SCALES = {
 Errors = Callable[[ClippingRates, Pareto, int], dict[str, Array]]
 
 
-def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     """Write errors.csv (errors against steps), slopes.csv (their powers of K beside theory's), and pictures of both."""
     settings, pieces = SCALES[scale], Pieces(folder)
     rows: list[Row] = []
@@ -108,7 +108,7 @@ def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
         *(("ten_coordinates", alpha) for alpha in settings.more_alphas),
         *(("non_convex", alpha) for alpha in settings.alphas),
     ]
-    for problem, alpha in watch("clipping rates", jobs, len(jobs)):
+    for problem, alpha in track("clipping rates", jobs, len(jobs)):
         compute = partial(_measure, settings, problem, alpha, derive_seed(seed, "clipping_rates"))
         rows += pieces.rows(f"{problem}-{alpha}", compute)
     slopes = [row for row in rows if row["steps"] is None]

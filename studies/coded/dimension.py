@@ -16,7 +16,7 @@ import torch
 
 from ...data.noise_laws import Pareto
 from ...figures.rates import draw_dimensions
-from ...noise.measure import Watch
+from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.intervals import Array, ends, log_slope, resampled
@@ -72,12 +72,12 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     """Write ratios.csv (mean error of GClip over that of CClip by d), slopes.csv (its powers of d), and a picture."""
     settings, pieces = SCALES[scale], Pieces(folder)
     rows: list[Row] = []
     jobs = list(product(settings.alphas, settings.coordinates))
-    for alpha, coordinates in watch("dimension", jobs, len(jobs)):
+    for alpha, coordinates in track("dimension", jobs, len(jobs)):
         compute = partial(_measure, settings, alpha, coordinates, derive_seed(seed, "dimension"))
         rows += pieces.rows(f"{alpha}-{coordinates}", compute)
     ratios = [row for row in rows if row["sample"] is None]

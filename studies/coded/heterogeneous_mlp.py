@@ -17,7 +17,7 @@ from ...figures.causes import draw_contrasts
 from ...figures.runs import select
 from ...hessian import block_spectra, distance_rows, heterogeneity
 from ...models import MODELS
-from ...noise.measure import Watch
+from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.batched_training import Start, Training, start
@@ -97,12 +97,12 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     """Write runs.csv, tuned.csv, gaps.csv (SGD less Adam), heterogeneity.csv (JS⁰) and a picture."""
     settings, pieces = SCALES[scale], Pieces(folder)
     runs, tuned, gaps, distances = [], [], [], []
     cells = list(dict.fromkeys(_cell(*pair) for pair in product(SHARPEST, settings.contrasts)))
-    for sharpest, contrast in watch("heterogeneous MLP", cells, len(cells)):
+    for sharpest, contrast in track("heterogeneous MLP", cells, len(cells)):
         cell: Row = {"sharpest": sharpest, "contrast": contrast}
         compute = partial(_train, settings, cell, seed)
         trained = pieces.rows(f"runs-{sharpest}-{contrast:g}", compute)

@@ -19,7 +19,7 @@ from ...data.zipf import class_counts, frequency_groups
 from ...figures.causes import draw_imbalance
 from ...figures.runs import select
 from ...models import MODELS
-from ...noise.measure import Watch
+from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.batched_training import Start, Training, start
@@ -126,12 +126,12 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     """Write runs.csv, tuned.csv, groups.csv (losses by frequency), gaps.csv (each rule less Adam) and a picture."""
     settings, pieces = SCALES[scale], Pieces(folder)
     runs: list[Row] = []
     cells = list(product(settings.problems, settings.exponents))
-    for problem, exponent in watch("imbalance", cells, len(cells)):
+    for problem, exponent in track("imbalance", cells, len(cells)):
         compute = partial(_train, settings, problem, exponent, seed)
         runs += pieces.rows(f"{problem.model}-{problem.batch}-{exponent:g}".replace(" ", "-"), compute)
     tuned, groups, gaps = [], [], []

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ...figures.rates import draw_lower_bound
-from ...noise.measure import Watch
+from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.intervals import Array, ends, log_slope, resampled
@@ -53,11 +53,11 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     """Write errors.csv (mean errors and the bound by K), slopes.csv (their powers of K), and a picture."""
     settings, pieces = SCALES[scale], Pieces(folder)
     rows: list[Row] = []
-    for alpha in watch("lower bound", settings.alphas, len(settings.alphas)):
+    for alpha in track("lower bound", settings.alphas, len(settings.alphas)):
         rows += pieces.rows(f"{alpha}", partial(_measure, settings, alpha, derive_seed(seed, "lower_bound")))
     errors = [row for row in rows if row["steps"] is not None]
     write_table(folder / "errors.csv", errors)

@@ -30,7 +30,7 @@ from ...hessian import block_spectra
 from ...models.base import ModelSettings
 from ...models.gpt2 import GPT2Nano
 from ...models.resnet import ResNet18
-from ...noise.measure import Watch
+from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.intervals import Array, ends, resampled
@@ -285,7 +285,7 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
+def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     """Write iterations.csv (a row a case and method), constants.csv (those of the theory), and a picture."""
     settings, pieces = SCALES[scale], Pieces(folder)
     cases: dict[str, Blocks] = {"heterogeneous": HETEROGENEOUS, "homogeneous": HOMOGENEOUS, "dense": HETEROGENEOUS}
@@ -300,7 +300,7 @@ def study(folder: Path, scale: str, seed: int, watch: Watch) -> None:
     write_table(folder / "constants.csv", [_constants(settings, case, drawn, seed) for case, drawn in problems.items()])
     rows: list[Row] = []
     jobs = list(product(cases, METHODS))
-    for case, method in watch("quadratics", jobs, len(jobs)):
+    for case, method in track("quadratics", jobs, len(jobs)):
         rows += pieces.rows(f"{case}-{method}", partial(_measure, settings, case, method, problems[case], seed))
     write_table(folder / "iterations.csv", rows)
     draw_iterations(rows, folder / "iterations")

@@ -33,13 +33,14 @@ from ...hessian.distances import distance_rows, heterogeneity
 from ...hessian.measures import gradient_heterogeneity
 from ...hessian.operators import mean_gradient
 from ...hessian.parallel import Site, Target
+from ...models.modules import has_batch_norm
 from ...noise.gradients import batch_noise, reference_gradient, trained_parameters
 from ...noise.measure import tail_rows
 from ...noise.report import TailRow
 from ...noise.settings import NoiseSettings
 from ...noise.sketch import ALL, Reduction
+from ...progress import track
 from ...seeds import derive_seed
-from ...training.progress import watched
 from ..quantities import ABSOLUTE, COORDINATE_TAIL, JS_DISTANCE, NORM_TAIL, RELATIVE
 from .subject import Subject
 
@@ -69,7 +70,7 @@ class LabelCounts:
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
 
-    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def track(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches, counted."""
         for batch in batches:
             labels = find_labels(batch)
@@ -199,8 +200,6 @@ DISTANCES = {
 }
 """Distances between blocks and their smoothing, by the name that the study's summary has for their mean."""
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 
 @dataclass(frozen=True)
 class Tail:
@@ -293,7 +292,7 @@ def diagnose(subject: Subject, plan: Plan) -> Diagnosis:
         tails={name: tail for name, statistic in TAILS.items() if (tail := _tail(rows.get(statistic))) is not None},
         distances=distances,
         gradient_heterogeneity=unequal,
-        batch_norm=any(isinstance(module, BATCH_NORMS) for module in subject.model.modules()),
+        batch_norm=has_batch_norm(subject.model),
         imbalance=labels.imbalance(),
         seconds={"noise": between - started, "curvature": ended - between},
     )
@@ -304,9 +303,9 @@ def _noise(subject: Subject, plan: Plan, labels: LabelCounts) -> dict[str, TailR
     model, seed = subject.model, derive_seed(subject.seed, "noise", 0)
     passes = subject.reference(REFERENCE_TIMES * plan.batches)
     total = length_hint(passes, REFERENCE_TIMES * plan.batches)
-    passes = watched("reference gradient", labels.watch(passes), total)
+    passes = track("reference gradient", labels.track(passes), total)
     center = reference_gradient(model, subject.loss, passes, seed=seed)
-    mini_batches = watched("noise", subject.mini_batches(plan.batches), plan.batches)
+    mini_batches = track("noise", subject.mini_batches(plan.batches), plan.batches)
     reduction = Reduction(trained_parameters(model), NoiseSettings().coordinates, derive_seed(subject.seed, "noise"))
     noise = reduction.reduce(batch_noise(model, subject.loss, mini_batches, center, seed=seed))[ALL]
     if not noise.norms.any() or (noise.sketch == noise.sketch[0]).all():
@@ -322,7 +321,7 @@ def _curvature(subject: Subject, plan: Plan) -> tuple[dict[str, Distance], float
         with tempfile.TemporaryDirectory() as folder:
             spectra = {
                 block.name: site.measure(Target("hessian", block), Path(folder))
-                for block in watched("curvature", plan.blocks, len(plan.blocks))
+                for block in track("curvature", plan.blocks, len(plan.blocks))
             }
     except UserError as error:
         raise UserError(f"{subject.source}: {error}") from error

@@ -76,9 +76,6 @@ def subject_of_config(experiment: Experiment, source: str) -> Subject:
     return Subject(experiment.name, source, problem.model, loss, draw.reference, draw.mini_batches, curvature, seed)
 
 
-Loss = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
-
-
 def subject_of_functions(model: str, data: str, loss: str, seed: int) -> Subject:
     """Import and try what a user named.
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from whyadam.data.cache import cache_folder, cached_file, content_digest
+from whyadam.cache import cache_folder, cached_file, content_digest
 from whyadam.errors import UserError
 
 

@@ -26,14 +26,14 @@ def die_before_operation(number: int) -> Callable[[], None]:
     """Count every opening of a file to write, every rename, removal and new folder; die when about to do ``number``."""
     done = -1
 
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    def track(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal done
         if event in OPERATIONS and (event != "open" or _is_written(arguments)):
             done += 1
             if done == number:
                 die()
 
-    return lambda: sys.addaudithook(watch)
+    return lambda: sys.addaudithook(track)
 
 
 def _is_written(arguments: tuple[Any, ...]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
-from whyadam.models.attention import additive_mask
+from whyadam.models.modules import additive_mask
 
 LANGUAGE = ["gpt2", "bert", "bert answers"]
 ATTENTIONS = ["eager", "sdpa"]
@@ -82,7 +82,7 @@ def test_eager_and_fused_attention_are_the_same_function(tiny_named, name: str) 
 
 def test_eager_vit_drops_attention_weights() -> None:
     """Asking for the weights takes another path through torch, which must not lose the dropout."""
-    from whyadam.models.attention import attend_eagerly
+    from whyadam.models.modules import attend_eagerly
 
     attention = nn.MultiheadAttention(8, 2, dropout=0.5)
     attend_eagerly(attention)

@@ -32,7 +32,7 @@ from whyadam.training.run_folder import RunFolder
 
 def count(*batches: Any) -> LabelCounts:
     counts = LabelCounts()
-    assert list(counts.watch(batches)) == list(batches), "the batches must pass unchanged"
+    assert list(counts.track(batches)) == list(batches), "the batches must pass unchanged"
     return counts
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
-from ..errors import UserError
+from .errors import UserError
 
 CHECKED_BYTES = 2**26
 """How much of a cached file is compared with what was written: reading hundreds of gigabytes would take minutes."""

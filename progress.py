@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
 
 Item = TypeVar("Item")
+
+
+class Track(Protocol):
+    """A progress callback: passes items on and shows how far they are."""
+
+    def __call__(self, label: str, items: Iterable[Item], total: int) -> Iterable[Item]:
+        """The same items, of which there are ``total``."""
+        ...
 
 
 class Progress:
@@ -54,9 +62,14 @@ class Progress:
         self._bar.close()
 
 
-def watched(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+def track(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
     """The items one by one, while a bar or lines count them."""
     with Progress(label, total) as progress:
         for item in items:
             yield item
             progress.advance()
+
+
+def untracked(label: str, items: Iterable[Item], total: int) -> Iterable[Item]:
+    """The items, with no word on how far they are."""
+    return items

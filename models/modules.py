@@ -1,7 +1,9 @@
-"""Attention that higher derivatives and per-example gradients can pass through."""
+"""Modes and kinds of modules, and attention that higher derivatives and per-example gradients can pass through."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -9,6 +11,23 @@ import torch
 from torch import Tensor, nn
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Training or evaluation mode inside; afterwards each module is in the mode that it was in before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a layer of the model normalises by statistics of the batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def additive_mask(attention_mask: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:
