@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Item = TypeVar("Item")
 
 
 class Track(Protocol):
-    """A progress callback: passes items on and shows how far they are."""
+    """A progress callback: yields the items and shows how many have been processed."""
 
     def __call__(self, label: str, items: Iterable[Item], total: int) -> Iterable[Item]:
-        """The same items, of which there are ``total``."""
+        """The same items, ``total`` of them."""
         ...
 
 
@@ -35,13 +35,13 @@ class Progress:
         self._began = self._last_line = time.monotonic()
 
     def note(self, **values: float) -> None:
-        """Show numbers beside the count."""
+        """Numbers to show beside the count."""
         self.notes |= {name: f"{value:.4g}" for name, value in values.items()}
         if not self._bar.disable:
             self._bar.set_postfix(self.notes)
 
     def advance(self) -> None:
-        """One step more."""
+        """Count one step."""
         self.step += 1
         self._bar.update()
         if self._bar.disable and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
@@ -51,7 +51,7 @@ class Progress:
             print(f"{self.label}: {self.step}/{self.total}, {left} left  {notes}", file=sys.stderr, flush=True)
 
     def _seconds_left(self) -> float:
-        """How long the rest takes if it goes on as it went so far."""
+        """Estimated from the mean time per step so far."""
         spent = time.monotonic() - self._began
         return spent / (self.step - self._start) * (self.total - self.step)
 
@@ -63,7 +63,7 @@ class Progress:
 
 
 def track(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-    """The items one by one, while a bar or lines count them."""
+    """The items, counted by a ``Progress``."""
     with Progress(label, total) as progress:
         for item in items:
             yield item
@@ -71,5 +71,5 @@ def track(label: str, items: Iterable[Item], total: int) -> Iterator[Item]:
 
 
 def untracked(label: str, items: Iterable[Item], total: int) -> Iterable[Item]:
-    """The items, with no word on how far they are."""
+    """The items, without progress."""
     return items

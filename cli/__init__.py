@@ -1,4 +1,4 @@
-"""The ``whyadam`` command: one file a subcommand, argument parsing and printing only.
+"""The ``whyadam`` command: one file per subcommand, argument parsing and printing only.
 
 Nothing heavy is imported here or at the top of a subcommand's file, so that ``--help`` answers at once.
 """
@@ -34,7 +34,7 @@ app.add_typer(figure.app, name="figure")
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's ends in one line and exit code 2, a disk that fails in 1."""
+    """Run the command; a user error ends in one line and exit code 2, a failing disk or machine in 1."""
     from ..errors import UserError, printable
     from ..memory import keep_freed_memory
 

@@ -1,4 +1,4 @@
-"""``whyadam hessian``: curvature at the initialisation and at saved checkpoints."""
+"""``whyadam hessian``: curvature at initialization and at saved checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from .targets import read_target
 
 if TYPE_CHECKING:
     from ..hessian.record import HessianRecord, ModelRow
@@ -21,24 +20,24 @@ def hessian(
     at: Annotated[
         str,
         typer.Option(
-            metavar="all|MOMENTS", help="0 is the initialisation, the rest are checkpoints: 0,100 or 0,50%,100%."
+            metavar="all|MOMENTS", help="0 is the initialization, the rest are checkpoints: 0,100 or 0,50%,100%."
         ),
     ] = "all",
-    full: Annotated[bool, typer.Option("--full", help="Measure the whole Hessian besides: hessian.full.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Measure the full Hessian too: hessian.full.")] = False,
     blocks: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="weights, default, heads, neurons, or names of blocks; repeatable."),
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Blocks measured at a time, on a CPU.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Blocks measured at the same time, on a CPU.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key: -s hessian.steps=50; repeatable."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for run folders, if a config is measured.")] = Path("runs"),
 ) -> None:
-    """Measure the Hessian spectra of a run at its checkpoints, or of a config at its initialisation.
+    """Measure the Hessian spectra of a run at its checkpoints, or of a config at its initialization.
 
-    The run folder gets hessian/step_*/. The same line again goes on with an unfinished measurement and leaves a
+    The run folder gets hessian/step_*/. The same line again resumes an unfinished measurement and leaves a
     finished one alone.
     """
     moments = _parse_moments(at)
@@ -49,6 +48,8 @@ def hessian(
         given.append(f"hessian.blocks={json.dumps(blocks[0] if len(blocks) == 1 else blocks)}")
     if processes is not None:
         given.append(f"hessian.processes={processes}")
+    from ..training.run_folder import read_target
+
     experiment, folder = read_target(target, given, out, "hessian")
 
     from ..hessian.record import HessianRecord

@@ -1,4 +1,4 @@
-"""``whyadam noise``: gradient noise at the initialisation and at saved checkpoints."""
+"""``whyadam noise``: gradient noise at initialization and at saved checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from .targets import read_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +21,7 @@ ALL = "all"
 def noise(
     target: Annotated[Path, typer.Argument(metavar="RUN|CONFIG", help="A run folder, or a YAML config.")],
     at: Annotated[
-        str, typer.Option(metavar="all|STEPS", help="0 is the initialisation, the rest are checkpoints: 0,100,200.")
+        str, typer.Option(metavar="all|STEPS", help="0 is the initialization, the rest are checkpoints: 0,100,200.")
     ] = "all",
     overrides: Annotated[
         list[str] | None,
@@ -30,11 +29,13 @@ def noise(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for run folders, if a config is measured.")] = Path("runs"),
 ) -> None:
-    """Measure the gradient noise of a run at its checkpoints, or of a config at its initialisation.
+    """Measure the gradient noise of a run at its checkpoints, or of a config at its initialization.
 
     The run folder gets noise.csv and noise/step_*.npz; a step that is measured again is replaced.
     """
     steps = _parse_steps(at)
+    from ..training.run_folder import read_target
+
     experiment, folder = read_target(target, overrides or [], out, "noise")
 
     from ..training.noise_meter import measure_run

@@ -27,7 +27,7 @@ def train(
 ) -> None:
     """Train one model with one optimizer, from a YAML config to a run folder of CSV files.
 
-    The same line again goes on with an unfinished run and leaves a finished one alone.
+    The same line again resumes an unfinished run and leaves a finished one alone.
     """
     from ..configs.load import load_experiment
 

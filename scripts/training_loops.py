@@ -22,7 +22,7 @@ from whyadam.training.checkpoint import Checkpoints, TrainingState
 from whyadam.training.devices import to_device
 from whyadam.training.loop import train
 from whyadam.training.metrics import MetricsFile
-from whyadam.training.monitor import Observer, Recorder
+from whyadam.training.monitor import Monitor, Recorder
 from whyadam.training.run_folder import RunFolder
 from whyadam.training.signals import Interruption
 
@@ -80,7 +80,7 @@ class Loops:
                     experiment,
                     self.problem,
                     state,
-                    Observer(experiment, self.problem, checkpoints, recorder, [], interruption),
+                    Monitor(experiment, self.problem, checkpoints, recorder, [], interruption),
                     interruption,
                 )
                 return self.clock.seconds() - start - recorder.spent_measuring

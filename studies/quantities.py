@@ -31,7 +31,7 @@ from ..hessian.spectrum import Spectrum
 from ..tasks.base import Batch, Task
 from ..tasks.cross_entropy import IGNORED, CrossEntropyTask
 from ..tasks.problem import bind_task
-from ..training.checkpoint import revisit
+from ..training.checkpoint import saved_states
 from ..training.devices import to_device
 from ..training.metrics import read_metrics
 from ..training.run_folder import RunFolder
@@ -106,7 +106,7 @@ def losses_on_halves(folder: Path) -> Halves | None:
         UserError: the checkpoint is missing.
     """
     experiment = load_experiment(folder / "config.yaml")
-    for visit in revisit(experiment, RunFolder(folder), ["100%"]):
+    for visit in saved_states(experiment, RunFolder(folder), ["100%"]):
         problem, settings = visit.problem, experiment.training
         if not isinstance(problem.task, CrossEntropyTask):
             return None

@@ -1,9 +1,4 @@
-"""Checkpoints that are either whole or not there.
-
-Everything of a run that a checkpoint must hold for the run to go on as if nothing had happened.
-
-The states of a run that can be had again: its initialisation and its checkpoints.
-"""
+"""The state of a run, its checkpoints, and going back to them."""
 
 from __future__ import annotations
 
@@ -29,12 +24,68 @@ from .schedules import number_of_steps
 LAST_TO_KEEP = 2
 
 
+@dataclass
+class TrainingState:
+    """All that changes during training; random generators are not among it, they are derived from seed and step.
+
+    Attributes:
+        step: optimizer steps taken.
+        examples: training examples seen.
+        tokens: training tokens seen, without padding.
+        rows: rows of metrics.csv.
+        losses: mean loss of each step since the last training row of metrics.csv; scalars on the device.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    examples: int = 0
+    tokens: int = 0
+    rows: int = 0
+    losses: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # As torch's schedulers do: the full rate is kept beside the current one, in checkpoints too.
+        for group in self.optimizer.param_groups:
+            if "lr" in group:
+                group.setdefault("initial_lr", group["lr"])
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that loading them executes nothing."""
+        return {
+            "step": self.step,
+            "examples": self.examples,
+            "tokens": self.tokens,
+            "rows": self.rows,
+            "losses": [float(loss) for loss in self.losses],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Load what ``to_checkpoint`` returned.
+
+        Raises:
+            ValueError: it is of another model or optimizer.
+        """
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.step, self.examples, self.tokens = checkpoint["step"], checkpoint["examples"], checkpoint["tokens"]
+            self.rows = checkpoint.get("rows", 0)
+            device = next(self.model.parameters()).device
+            self.losses = [torch.tensor(loss, device=device) for loss in checkpoint["losses"]]
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(f"is of another model or optimizer: {reason}") from error
+
+
 class Checkpoints:
-    """The ``checkpoints/`` of a run folder.
+    """The ``checkpoints/`` of a run folder; each file is complete or not there.
 
     Args:
-        folder: where they lie, as ``step_000100.pt``.
-        keep: steps whose checkpoint stays; of the others the last two stay.
+        folder: holds ``step_000100.pt`` and so on.
+        keep: steps whose checkpoint is kept; of the others the last two are.
     """
 
     def __init__(self, folder: Path, keep: Collection[int] = ()) -> None:
@@ -42,7 +93,7 @@ class Checkpoints:
         self.keep = frozenset(keep)
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """The file of a step."""
         return self.folder / f"step_{step:06d}.pt"
 
     def steps(self) -> list[int]:
@@ -51,7 +102,7 @@ class Checkpoints:
         return sorted(int(match[1]) for match in found if match)
 
     def save(self, step: int, content: dict[str, Any]) -> None:
-        """Write a checkpoint to a temporary name, through to the disk, rename it, and drop those no longer due."""
+        """Write a checkpoint through to the disk under a temporary name, rename it, remove old ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "unfinished.tmp"
         with temporary.open("wb") as file:
@@ -60,22 +111,22 @@ class Checkpoints:
             os.fsync(file.fileno())
         os.replace(temporary, self.path(step))
         _sync_folder(self.folder)
-        self.drop_old()
+        self.remove_old()
 
-    def drop_old(self) -> None:
-        """Remove the checkpoints that are no longer due."""
+    def remove_old(self) -> None:
+        """Remove all but the last two and those to keep."""
         for old in self.steps()[:-LAST_TO_KEEP]:
             if old not in self.keep:
                 self.path(old).unlink()
 
-    def load_last(
+    def load_latest(
         self, device: torch.device, check: Callable[[dict[str, Any]], None] = lambda content: None
     ) -> tuple[dict[str, Any] | None, list[str]]:
-        """The last checkpoint that is whole, or None, and one line on each that was passed over.
+        """The latest usable checkpoint, or None, and one line for each later one that is not usable.
 
         Args:
             device: where its tensors go.
-            check: raises ValueError for a checkpoint that cannot be gone on from.
+            check: raises ValueError for a checkpoint from which the run cannot be resumed.
         """
         complaints: list[str] = []
         for step in reversed(self.steps()):
@@ -101,14 +152,14 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             raise ValueError(f"checksum of {damaged} is wrong")
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch, pickle and zipfile raise a dozen kinds for a damaged file
-        raise ValueError(f"{path}: no whole checkpoint: {' '.join(str(error).split())[:160]}") from error
+        raise ValueError(f"{path}: not a complete checkpoint: {' '.join(str(error).split())[:160]}") from error
     if not isinstance(content, dict) or "step" not in content:
-        raise ValueError(f"{path}: no checkpoint of a training run")
+        raise ValueError(f"{path}: not a checkpoint of a training run")
     return content
 
 
 def _sync_folder(folder: Path) -> None:
-    # On some systems a folder cannot be opened; there the rename is left to the file system.
+    # Some systems cannot open a folder; there the rename is left to the file system.
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -119,75 +170,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@dataclass
-class TrainingState:
-    """The moving parts of a run.
-
-    There is no random generator among them: every random stream is derived from the seed and the step.
-
-    Attributes:
-        step: optimizer steps taken.
-        examples: training examples seen.
-        tokens: training tokens seen, padding not counted.
-        rows: rows of metrics.csv.
-        losses: mean loss of each step since the last training row of metrics.csv; scalars on the device.
-    """
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    examples: int = 0
-    tokens: int = 0
-    rows: int = 0
-    losses: list[Tensor] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        # As torch's schedulers do: the full rate stays beside the current one, in checkpoints too.
-        for group in self.optimizer.param_groups:
-            if "lr" in group:
-                group.setdefault("initial_lr", group["lr"])
-
-    def to_checkpoint(self) -> dict[str, Any]:
-        """Tensors and plain values only, so that loading them executes nothing."""
-        return {
-            "step": self.step,
-            "examples": self.examples,
-            "tokens": self.tokens,
-            "rows": self.rows,
-            "losses": [float(loss) for loss in self.losses],
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what ``to_checkpoint`` gave.
-
-        Raises:
-            ValueError: it is of another model or optimizer.
-        """
-        try:
-            self._restore(checkpoint)
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise ValueError(f"is of another model or optimizer: {reason}") from error
-
-    def _restore(self, checkpoint: dict[str, Any]) -> None:
-        self.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.step, self.examples, self.tokens = checkpoint["step"], checkpoint["examples"], checkpoint["tokens"]
-        self.rows = checkpoint.get("rows", 0)
-        device = next(self.model.parameters()).device
-        self.losses = [torch.tensor(loss, device=device) for loss in checkpoint["losses"]]
-
-
 @dataclass(frozen=True)
-class Visit:
-    """A run at one of its moments.
+class SavedState:
+    """A run at one of its saved steps.
 
     Attributes:
         step: optimizer steps taken.
-        problem: the same object at every visit, with the weights of this moment.
-        checkpoint: what is known besides; None at the initialisation.
+        problem: the same object for every step, with the weights of this one.
+        checkpoint: the file's content; None at initialization.
     """
 
     step: int
@@ -195,13 +185,13 @@ class Visit:
     checkpoint: dict[str, Any] | None
 
 
-def revisit(experiment: Experiment, folder: RunFolder, moments: Sequence[Moment] | None) -> Iterator[Visit]:
-    """Go back to moments of a run, in order, while no other process may work in its folder.
+def saved_states(experiment: Experiment, folder: RunFolder, moments: Sequence[Moment] | None) -> Iterator[SavedState]:
+    """The states of a run at its initialization and its checkpoints, in order, while its folder is locked.
 
     Args:
-        experiment: the run's config; what it says about measurements may be another.
-        folder: the run folder; without checkpoints there is the initialisation.
-        moments: steps or percentages; 0 is the initialisation, None stands for all that there are.
+        experiment: the run's config; its ``noise`` and ``hessian`` sections may differ.
+        folder: the run folder; one without checkpoints has the initialization.
+        moments: steps or percentages; 0 is the initialization, None stands for all that there are.
 
     Raises:
         RunBusyError: another living process works in the folder.
@@ -223,4 +213,4 @@ def revisit(experiment: Experiment, folder: RunFolder, moments: Sequence[Moment]
             checkpoint = load_checkpoint(checkpoints.path(step), device) if step > 0 else None
             if checkpoint is not None:
                 problem.model.load_state_dict(checkpoint["model"])
-            yield Visit(step, problem, checkpoint)
+            yield SavedState(step, problem, checkpoint)

@@ -1,9 +1,4 @@
-"""Where a run computes, and in which number format.
-
-Training through ``torch.compile``; everything else uses the model as it is.
-
-Activations that are computed twice instead of kept.
-"""
+"""Where and how a run computes: device, number format, memory, ``torch.compile``, activation checkpointing."""
 
 from __future__ import annotations
 
@@ -42,24 +37,24 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch's tensors on ``device``; a copy from pinned memory does not wait."""
+    """The batch's tensors on ``device``; copies from pinned memory are asynchronous."""
     return {
         name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
     }
 
 
-def forget_peak_memory(device: torch.device) -> None:
-    """Begin ``peak_memory_mib`` anew, as far as the device can."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Reset ``peak_memory_mib`` where the device can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """The most memory in use so far, in MiB.
+    """Peak memory in MiB.
 
-    On a GPU it is what tensors took since ``forget_peak_memory``. Elsewhere it is the resident memory of the whole
-    process since it started, with Python, libraries and data; None on Windows, which does not tell it.
+    On a GPU that of tensors since ``reset_peak_memory``. Elsewhere the resident memory of the process since it started,
+    with Python, libraries and data; None on Windows.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -73,7 +68,7 @@ def peak_memory_mib(device: torch.device) -> float | None:
 
 @dataclass(frozen=True)
 class CompiledProblem(Problem):
-    """A problem whose loss is compiled; model and task, and so the weights and their names, are the same objects."""
+    """A problem whose loss is compiled; model, task and parameter names are the same objects."""
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss summed over the batch's terms, in nats, and their number.
@@ -89,19 +84,19 @@ class CompiledProblem(Problem):
 
     @cached_property
     def _compiled_loss(self) -> Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]:
-        # Sizes that are symbols from the start: what is compiled, and so each rounding, depends on no earlier batch.
+        # Symbolic sizes from the start: the compiled code, and so each rounding, depends on no earlier batch.
         return torch.compile(self.task.loss, dynamic=True)
 
 
 @contextmanager
 def activation_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Within this block, a transformer's blocks keep their input alone and compute the rest again going backward.
+    """Within this context a transformer's layers keep their input alone and recompute activations in backward.
 
-    Dropout draws the same the second time, so losses and gradients stay as they are. Outside, the model is as it was:
-    gradients of single examples and second derivatives do not pass through recomputation.
+    Dropout masks, losses and gradients stay the same. Outside, the model is unchanged: per-example gradients and second
+    derivatives do not pass through recomputation.
 
     Raises:
-        UserError: the model is none of transformers', or one that cannot do it.
+        UserError: the model is not from transformers, or cannot do it.
     """
     if not getattr(model, "supports_gradient_checkpointing", False):
         raise UserError(
@@ -112,7 +107,7 @@ def activation_checkpointing(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         _switch(model, "disable")
-        # Switching on lets the embeddings' output require gradients, which switching off leaves as it is.
+        # Enabling makes the embeddings' output require gradients, which disabling leaves as it is.
         model.disable_input_require_grads()  # type: ignore[operator]
 
 

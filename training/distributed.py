@@ -1,11 +1,4 @@
-"""Several processes, started by torchrun, that train one model together.
-
-How ranks that train together hold their model: each has all of it. ``sharding`` has the other way.
-
-A second model of the same tensors.
-
-BatchNorm whose statistics are those of the whole batch, although every rank sees its share alone.
-"""
+"""Data-parallel training: the processes that torchrun starts, their collectives, a replicated model, SyncBatchNorm."""
 
 from __future__ import annotations
 
@@ -28,27 +21,27 @@ from ..tasks.problem import Problem
 from .devices import choose_device
 from .signals import Interrupted
 
-PATIENCE = timedelta(hours=24)
-"""So long the other ranks wait for the first one, which evaluates and measures alone."""
+TIMEOUT = timedelta(hours=24)
+"""The other ranks wait this long for the first one, which evaluates and measures alone."""
 
-SHARED_KINDS: tuple[type[Exception], ...] = (DivergedError, Interrupted, UserError, OSError)
-"""Errors that mean the same on a rank that only hears of them; the rest are a RuntimeError there."""
+PROPAGATED_TYPES: tuple[type[Exception], ...] = (DivergedError, Interrupted, UserError, OSError)
+"""Errors that keep their type on the other ranks; the rest are a RuntimeError there."""
 
 MESSAGE_BYTES = 2000
-"""So much of an error's text is heard by the other ranks."""
+"""Length of an error's text on the other ranks."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together; without arguments, a process that trains alone.
+    """This process among those that train together; without arguments, a single process.
 
-    All ranks hold the same weights and take the same steps. The config defines the batch of a step: each rank computes
-    its share of it, and losses and gradients are summed over the ranks. Rank 0 alone writes, prints and measures.
+    All ranks hold the same weights and take the same steps. The batch of the config is split over the ranks; losses and
+    gradients are summed. Rank 0 alone writes, prints and measures.
 
     Attributes:
         rank: number of this process, from 0.
         size: number of processes.
-        local_rank: number of this process among those on its machine.
+        local_rank: number of this process on its machine.
     """
 
     rank: int = 0
@@ -61,33 +54,33 @@ class Ranks:
         return self.rank == 0
 
     @property
-    def is_alone(self) -> bool:
-        """Whether there is no other rank."""
+    def is_single(self) -> bool:
+        """Whether this is the only process."""
         return self.size == 1
 
     @property
-    def stream(self) -> tuple[int, ...]:
-        """What tells this rank's dropout from that of the others; nothing on rank 0."""
+    def seed_suffix(self) -> tuple[int, ...]:
+        """What makes this rank's dropout differ from that of the others; nothing on rank 0."""
         return () if self.is_first else (self.rank,)
 
     def share(self, batch_size: int) -> slice:
-        """Which examples of a batch are this rank's.
+        """This rank's examples of a batch.
 
         Raises:
             UserError: there are fewer examples than ranks.
         """
         if batch_size < self.size:
-            raise UserError(f"training.batch_size: {batch_size} examples cannot be shared by {self.size} processes")
+            raise UserError(f"training.batch_size: {batch_size} examples cannot be split over {self.size} processes")
         return slice(self.rank, None, self.size)
 
     def device(self, name: str) -> torch.device:
-        """This rank's device: what ``training.device`` says, or of several GPUs the one for this process.
+        """This rank's device: that of ``training.device``, or of several GPUs the one of ``local_rank``.
 
         Raises:
             UserError: the device is not there, or there are fewer of them than processes.
         """
         device = choose_device(name)
-        if self.is_alone or device.type == "cpu":
+        if self.is_single or device.type == "cpu":
             return device
         if device.type != "cuda" or device.index is not None:
             raise UserError(f"training.device: {name} is one device for {self.size} processes; say cuda or cpu")
@@ -96,41 +89,41 @@ class Ranks:
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all ranks, which have as many tensors of the same sizes.
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each tensor over all ranks, in place.
 
         Raises:
-            ConnectionError: another rank is gone.
+            ConnectionError: another rank is lost.
         """
-        if self.is_alone:
+        if self.is_single:
             return
-        with _noticing_lost_ranks():
+        with _detecting_lost_ranks():
             works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
             for work in works:
                 work.wait()
 
-    def gather(self, *values: int) -> list[list[int]]:
-        """For each of the values, that of every rank, by rank.
+    def all_gather(self, *values: int) -> list[list[int]]:
+        """For each value, a list of every rank's, by rank.
 
         Raises:
-            ConnectionError: another rank is gone.
+            ConnectionError: another rank is lost.
         """
-        if self.is_alone:
+        if self.is_single:
             return [[value] for value in values]
         own = torch.tensor(values, dtype=torch.int64)
-        with _noticing_lost_ranks():
+        with _detecting_lost_ranks():
             of_all = [torch.empty_like(own) for _ in range(self.size)]
             dist.all_gather(of_all, own)
         return torch.stack(of_all, dim=1).tolist()
 
     @contextmanager
-    def failing_together(self) -> Iterator[None]:
-        """Wait for the others at the end of this block; an error of one rank is raised on all of them.
+    def propagate_errors(self) -> Iterator[None]:
+        """A barrier at the end of this context; an error of one rank is raised on all of them.
 
         Raises:
-            ConnectionError: another rank is gone.
+            ConnectionError: another rank is lost.
         """
-        if self.is_alone:
+        if self.is_single:
             yield
             return
         failure = None
@@ -138,116 +131,111 @@ class Ranks:
             yield
         except Exception as error:
             failure = error
-        (has_failed,) = self.gather(failure is not None)
+        (has_failed,) = self.all_gather(failure is not None)
         if any(has_failed):
-            told = self._hear_of(failure, speaker=has_failed.index(True))
-            raise failure or told
+            received = self._broadcast_error(failure, source=has_failed.index(True))
+            raise failure or received
 
-    def _hear_of(self, failure: Exception | None, speaker: int) -> Exception:
-        """The failure of the rank ``speaker`` as text and kind: what comes through the network is never executed."""
+    def _broadcast_error(self, failure: Exception | None, source: int) -> Exception:
+        """The failure of rank ``source``, sent as type name and text: nothing that is received is executed."""
         message = torch.zeros(MESSAGE_BYTES, dtype=torch.uint8)
         if failure is not None:
-            kind = next((kind for kind in SHARED_KINDS if isinstance(failure, kind)), None)
+            kind = next((kind for kind in PROPAGATED_TYPES if isinstance(failure, kind)), None)
             name, text = (kind.__name__, failure) if kind else ("", f"{type(failure).__name__}: {failure}")
             encoded = f"{name}\n{text}".encode()[:MESSAGE_BYTES]
             message[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.uint8)
-        with _noticing_lost_ranks():
-            dist.broadcast(message, src=speaker)
+        with _detecting_lost_ranks():
+            dist.broadcast(message, src=source)
         name, _, text = bytes(message.tolist()).rstrip(b"\0").decode(errors="replace").partition("\n")
-        return {kind.__name__: kind for kind in SHARED_KINDS}.get(name, RuntimeError)(text)
+        return {kind.__name__: kind for kind in PROPAGATED_TYPES}.get(name, RuntimeError)(text)
 
 
-ALONE = Ranks()
+SINGLE = Ranks()
 
 
 @contextmanager
-def joined_ranks() -> Iterator[Ranks]:
-    """Meet the other processes that torchrun has started; alone, if it was not torchrun that started this one.
+def process_group() -> Iterator[Ranks]:
+    """Join the process group of torchrun; ``SINGLE`` if torchrun has not started this process.
 
-    Small numbers go through gloo and do not wait for a GPU, gradients on GPUs go through nccl.
+    CPU tensors go through gloo, without waiting for a GPU; GPU tensors through nccl.
     """
     if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
-        yield ALONE
+        yield SINGLE
         return
     has_gpu = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=TIMEOUT)
     yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
-    # After an error the process ends anyway; taking leave could wait for a rank that is gone.
+    # Not after an error: it could wait for a rank that is lost, and the process ends anyway.
     dist.destroy_process_group()
 
 
 @contextmanager
-def _noticing_lost_ranks() -> Iterator[None]:
+def _detecting_lost_ranks() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise ConnectionError(f"another process of this run is gone or cannot be reached: {reason}") from error
+        raise ConnectionError(f"another process of this run is lost or cannot be reached: {reason}") from error
 
 
 class Replicated:
-    """Every rank holds the whole model, or the only one does.
+    """Every rank holds the full model (``fsdp.Sharded`` is the alternative).
 
     Attributes:
         problem: what is trained.
-        ranks: those that train together.
-        fewest_passes: forward passes that each rank makes in a step, even where fewer do for its share of the batch.
+        ranks: the processes that train together.
+        min_passes: forward passes of each rank in a step, even where its share of the batch needs fewer.
     """
 
-    def __init__(self, problem: Problem, ranks: Ranks = ALONE) -> None:
-        """Take over what is trained, and by whom."""
+    def __init__(self, problem: Problem, ranks: Ranks = SINGLE) -> None:
         self.problem = problem
         self.ranks = ranks
-        self.fewest_passes = 0
+        self.min_passes = 0
 
-    def add_up(self, loss: Tensor) -> list[nn.Parameter]:
-        """Sum the loss and the gradients over the ranks, in place; the parameters that have a gradient."""
+    def reduce_gradients(self, loss: Tensor) -> list[nn.Parameter]:
+        """Sum the loss and the gradients over the ranks, in place; returns the parameters that have a gradient."""
         parameters = [parameter for parameter in self.problem.model.parameters() if parameter.grad is not None]
-        self.ranks.sum([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
+        self.ranks.all_reduce([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
         return parameters
 
     def norm(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The Euclidean norm of tensors that go with the parameters of ``add_up``."""
+        """The Euclidean norm of all ``tensors``, one for each parameter of ``reduce_gradients``."""
         return nn.utils.get_total_norm(tensors)
 
-    def whole(self) -> AbstractContextManager[None]:
-        """Within this block rank 0 has the whole model and the optimizer's whole state; every rank enters it."""
+    def full_state(self) -> AbstractContextManager[None]:
+        """Within this context rank 0 has the full model and optimizer state; every rank enters it."""
         return nullcontext()
 
 
-def twin_of(model: nn.Module) -> nn.Module:
-    """A copy whose modules are its own, while parameters and buffers are the model's."""
+def copy_sharing_tensors(model: nn.Module) -> nn.Module:
+    """A copy of the modules that shares parameters and buffers with the model."""
     tensors = chain(model.parameters(), model.buffers())
     return deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
-def share_batch_norm(problem: Problem, settings: Training, batch_size: int, ranks: Ranks) -> Problem:
-    """The problem to train on: with several ranks and BatchNorm, a model that uses the statistics of all ranks.
+def synchronize_batch_norm(problem: Problem, settings: Training, batch_size: int, ranks: Ranks) -> Problem:
+    """The problem to train on; with several ranks and BatchNorm, its model uses SyncBatchNorm.
 
-    The problem's own model is left as it is: rank 0 can measure with that one while the others wait.
+    The given problem's model is left as it is: rank 0 measures with it while the others wait.
 
     Args:
         problem: its model is in training mode, on the device.
         settings: the ``training`` section.
-        batch_size: examples a step, over all ranks.
-        ranks: those that train together.
+        batch_size: examples per step, over all ranks.
+        ranks: the processes that train together.
 
     Raises:
-        UserError: the statistics cannot be shared: on a CPU, or where a step has several forward passes.
+        UserError: statistics cannot be synchronized: on a CPU, or where a step has several forward passes.
     """
-    if ranks.is_alone or not has_batch_norm(problem.model):
+    if ranks.is_single or not has_batch_norm(problem.model):
         return problem
     if next(problem.model.parameters()).device.type != "cuda":
-        raise UserError(
-            "torchrun: torch shares BatchNorm's statistics between GPUs only; train this model in one process"
-        )
+        raise UserError("torchrun: torch synchronizes BatchNorm between GPUs only; train this model in one process")
     if (settings.micro_batch_size or batch_size) < batch_size:
-        raise UserError(
-            "training.micro_batch_size: BatchNorm's statistics are shared in whole batches only; leave it out"
-        )
-    return replace(problem, model=synchronised_twin(problem.model))
+        raise UserError("training.micro_batch_size: BatchNorm is synchronized for full batches only; leave it out")
+    return replace(problem, model=convert_sync_batch_norm(problem.model))
 
 
-def synchronised_twin(model: nn.Module) -> nn.Module:
-    """A second model of the same tensors, parameters and running statistics, with SyncBatchNorm for BatchNorm."""
-    return nn.SyncBatchNorm.convert_sync_batchnorm(twin_of(model))
+def convert_sync_batch_norm(model: nn.Module) -> nn.Module:
+    """A second model of the same parameters and running statistics, with SyncBatchNorm for BatchNorm."""
+    return nn.SyncBatchNorm.convert_sync_batchnorm(copy_sharing_tensors(model))

@@ -1,4 +1,4 @@
-"""Ranks of which each holds a shard of the model and of the optimizer's state: torch's FSDP2."""
+"""Sharded training with torch's FSDP2: each rank holds some rows of every parameter and of the optimizer's state."""
 
 from __future__ import annotations
 
@@ -20,56 +20,55 @@ from ..errors import UserError
 from ..models.modules import has_batch_norm
 from ..tasks.problem import Problem
 from .checkpoint import TrainingState
-from .distributed import Ranks, Replicated, twin_of
+from .distributed import Ranks, Replicated, copy_sharing_tensors
 
 OptimizerState = dict[str, Any]
-"""What an optimizer remembers of a parameter, by name."""
+"""An optimizer's state of one parameter, by name."""
 
 
 class Sharded(Replicated):
-    """Every rank holds some rows of each parameter, and of all that the optimizer remembers of it.
+    """Every rank holds some rows of each parameter and of its optimizer state.
 
-    A twin of the model is trained: the weights of a block are fetched from the other ranks when they are needed, and
-    dropped again. Its parameters are DTensors, and the optimizer works on them. The model itself is empty, but for the
-    moments at which rank 0 needs it whole.
+    A copy of the model is trained. Its parameters are DTensors, on which the optimizer works; FSDP2 gathers the weights
+    of a unit when they are needed and frees them again. The problem's own model is empty except within ``full_state``.
     """
 
     def __init__(
         self, problem: Problem, state: TrainingState, settings: Training, batch_size: int, ranks: Ranks
     ) -> None:
-        """Move this rank's rows to its device and drop the rest.
+        """Move this rank's rows to its device and free the rest.
 
         Args:
-            problem: its model is whole, in main memory, and the same on every rank.
+            problem: its model is complete, in main memory, and the same on every rank.
             state: of the run, with the optimizer over the parameters of that model.
             settings: the ``training`` section.
-            batch_size: examples a step, over all ranks.
-            ranks: those that train together.
+            batch_size: examples per step, over all ranks.
+            ranks: the processes that train together.
 
         Raises:
             UserError: the model cannot be sharded.
         """
         if has_batch_norm(problem.model):
-            raise UserError("training.shard: a model with BatchNorm is trained whole; leave it out")
+            raise UserError("training.shard: a model with BatchNorm cannot be sharded; leave it out")
         device = ranks.device(settings.device)
-        twin = twin_of(problem.model)
-        _shard(twin, init_device_mesh(device.type, (ranks.size,)))
-        super().__init__(replace(problem, model=twin), ranks)
-        self.fewest_passes = ceil(ceil(batch_size / ranks.size) / (settings.micro_batch_size or batch_size))
-        shards = cast("Iterator[DTensor]", twin.parameters())
+        trained = copy_sharing_tensors(problem.model)
+        _shard(trained, init_device_mesh(device.type, (ranks.size,)))
+        super().__init__(replace(problem, model=trained), ranks)
+        self.min_passes = ceil(ceil(batch_size / ranks.size) / (settings.micro_batch_size or batch_size))
+        shards = cast("Iterator[DTensor]", trained.parameters())
         self._shards = dict(zip(problem.model.parameters(), shards, strict=True))
         self._optimizer = state.optimizer
         self._own_state: dict[Any, OptimizerState] = {
-            shard: {name: _cut(value, shard) for name, value in state.optimizer.state[parameter].items()}
+            shard: {name: _local_rows(value, shard) for name, value in state.optimizer.state[parameter].items()}
             for parameter, shard in self._shards.items()
             if parameter in state.optimizer.state
         }
-        self._let_go()
+        self._use_shards()
         state.losses = [loss.to(device) for loss in state.losses]
 
-    def add_up(self, loss: Tensor) -> list[nn.Parameter]:
-        """Sum the loss over the ranks, in place; FSDP2 has summed the gradients."""
-        self.ranks.sum([loss])
+    def reduce_gradients(self, loss: Tensor) -> list[nn.Parameter]:
+        """As of ``Replicated``; FSDP2 has summed the gradients."""
+        self.ranks.all_reduce([loss])
         return [parameter for parameter in self.problem.model.parameters() if parameter.grad is not None]
 
     def norm(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -77,10 +76,10 @@ class Sharded(Replicated):
         return cast("DTensor", nn.utils.get_total_norm(tensors)).full_tensor()
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Within this block rank 0 has the whole model on its device, and the optimizer's whole state in main memory.
+    def full_state(self) -> Iterator[None]:
+        """Within this context rank 0 has the full model on its device and the full optimizer state in main memory.
 
-        What is changed of them there is lost.
+        Changes made there are lost.
         """
         self._own_state = dict(self._optimizer.state)
         state = {}
@@ -90,36 +89,38 @@ class Sharded(Replicated):
                 if self.ranks.is_first:
                     parameter.data = weights
                 if shard in self._own_state:
-                    remembered = {name: _gather(value) for name, value in self._own_state[shard].items()}
+                    full = {name: _gather(value) for name, value in self._own_state[shard].items()}
                     if self.ranks.is_first:
-                        state[parameter] = {name: _in_main_memory(value) for name, value in remembered.items()}
+                        state[parameter] = {
+                            name: value.cpu() if isinstance(value, Tensor) else value for name, value in full.items()
+                        }
         self._bind({shard: parameter for parameter, shard in self._shards.items()}, state)
         try:
             yield
         finally:
-            self._let_go()
+            self._use_shards()
 
-    def _let_go(self) -> None:
-        """Leave the model empty, and the optimizer with this rank's rows."""
+    def _use_shards(self) -> None:
+        """Empty the problem's own model and give the optimizer this rank's rows."""
         for parameter, shard in self._shards.items():
             parameter.data = torch.empty(0, device=shard.device)
         self._bind(self._shards, self._own_state)
 
     def _bind(self, exchange: Mapping[Any, Tensor], state: Mapping[Any, OptimizerState]) -> None:
-        """Let the optimizer work on other parameters in the place of those that it has."""
+        """Replace the optimizer's parameters and state."""
         for group in self._optimizer.param_groups:
             group["params"] = [exchange[parameter] for parameter in group["params"]]
         self._optimizer.state = defaultdict(dict, state)
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """The parts whose weights are fetched together: the members of each outermost list or sequence of modules.
+def fsdp_units(model: nn.Module) -> list[nn.Module]:
+    """The FSDP units: the members of each outermost ModuleList or Sequential.
 
-    A part that shares a parameter with what is outside of it is none.
+    A module that shares a parameter with another part of the model is not a unit.
     """
     everywhere = _holders(model)
     found = dict.fromkeys(_members(model))
-    return [block for block in found if all(count == everywhere[p] for p, count in _holders(block).items())]
+    return [unit for unit in found if all(count == everywhere[p] for p, count in _holders(unit).items())]
 
 
 def _members(module: nn.Module) -> Iterator[nn.Module]:
@@ -134,33 +135,29 @@ def _holders(module: nn.Module) -> Counter[nn.Parameter]:
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> None:
     try:
-        for part in [*blocks(model), model]:
-            whole = [parameter for parameter in part.parameters() if not isinstance(parameter, DTensor)]
+        for part in [*fsdp_units(model), model]:
+            full = [parameter for parameter in part.parameters() if not isinstance(parameter, DTensor)]
             fully_shard(part, mesh=mesh)
-            # At once, so that a GPU holds no more than one block whole.
-            for parameter in whole:
+            # At once, so that a GPU holds at most one full unit.
+            for parameter in full:
                 parameter.data = torch.empty(0)
     except (ValueError, NotImplementedError) as error:
         raise UserError(f"training.shard: torch cannot shard this model: {' '.join(str(error).split())}") from error
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            # Each rank's loss is its part of one mean: gradients are added, not averaged.
+            # Each rank's loss is its part of one mean: gradients are summed, not averaged.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
 
 
-def _cut(value: Any, like: DTensor) -> Any:
-    """This rank's rows of what an optimizer remembers of a parameter; a mere number is left as it is."""
+def _local_rows(value: Any, like: DTensor) -> Any:
+    """This rank's rows of an optimizer state; a scalar stays as it is."""
     if not isinstance(value, Tensor) or value.shape != like.shape:
         return value
     rows = distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-    # They are a view of the whole.
+    # They are a view of the full tensor.
     return rows.clone()
 
 
 def _gather(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def _in_main_memory(value: Any) -> Any:
-    return value.cpu() if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""The curvature of a run, measured while it trains or afterwards from its checkpoints."""
+"""The curvature of a run, measured while it trains or afterwards at its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from torch.optim import Optimizer
 
 from ..configs.schema import Experiment
-from ..errors import DivergedError, UserError
 from ..hessian.measure import measure_hessian
 from ..hessian.parallel import fixed_batches
 from ..hessian.record import HessianRecord
@@ -17,21 +16,24 @@ from ..optimizers import build_optimizer
 from ..progress import track
 from ..tasks.base import Batch
 from ..tasks.problem import Problem, build_problem
-from .checkpoint import Visit, revisit
+from .checkpoint import SavedState
 from .devices import to_device
+from .monitor import Meter, measure_saved_states
 from .run_folder import RunFolder
 from .schedules import number_of_steps
 
 
-class HessianMeter:
-    """Measures and records the curvature of a problem at its present weights.
+class HessianMeter(Meter[None]):
+    """Measures and records the curvature of a problem's loss.
 
     Args:
-        experiment: its ``hessian`` section says when and what; without one, nothing is ever due.
+        experiment: its ``hessian`` section says when and what; without one, nothing is due.
         problem: the model and its task.
         record: where the results go.
         optimizer: what trains the model; None before the first step.
     """
+
+    quantity = "curvature"
 
     def __init__(
         self, experiment: Experiment, problem: Problem, record: HessianRecord, optimizer: Optimizer | None
@@ -45,26 +47,12 @@ class HessianMeter:
         self._record = record
         self._optimizer = optimizer
 
-    def measure_if_due(self, step: int) -> None:
-        """Measure if the config asks for it after ``step`` steps.
-
-        Raises:
-            DivergedError: the loss or a product with the Hessian is no finite number.
-            UserError: the settings do not fit the model or the data.
-        """
-        if self._is_wanted and self._settings.is_due(step, self._last_step):
-            try:
-                self.measure(step)
-            except FloatingPointError as error:
-                raise DivergedError(f"step {step}: {error}") from error
+    def is_due(self, step: int) -> bool:
+        """Whether the config asks for it; a finished measurement is recognized by ``measure_hessian``."""
+        return self._is_wanted and self._settings.is_due(step, self._last_step)
 
     def measure(self, step: int) -> None:
-        """Measure and record; weights, running statistics and random streams of the training stay as they are.
-
-        Raises:
-            FloatingPointError: the loss or a product with the Hessian is no finite number.
-            UserError: the settings do not fit the model or the data.
-        """
+        """Measure at the present weights, into hessian/step_*/."""
         measure_hessian(
             self._problem.model,
             self._problem.loss,
@@ -85,33 +73,23 @@ class HessianMeter:
 
 
 def measure_run(experiment: Experiment, folder: RunFolder, moments: Sequence[Moment] | None) -> Iterator[int]:
-    """Measure the curvature at the initialisation and at checkpoints of a run, into its folder.
-
-    Args:
-        experiment: the run's config, perhaps with another ``hessian`` section.
-        folder: the run folder; without checkpoints there is the initialisation to measure.
-        moments: steps or percentages; 0 is the initialisation, None stands for all that there are.
+    """Measure the curvature at the initialization and at checkpoints of a run; see ``measure_saved_states``.
 
     Yields:
         The step of each measurement, once it is recorded.
-
-    Raises:
-        RunBusyError: another living process works in the folder.
-        UserError: a checkpoint is missing, the loss is no finite number, or the settings do not fit.
     """
-    for visit in revisit(experiment, folder, moments):
-        meter = HessianMeter(experiment, visit.problem, HessianRecord(folder.path), _optimizer(experiment, visit))
-        try:
-            meter.measure(visit.step)
-        except FloatingPointError as error:
-            raise UserError(f"{folder.path}: curvature at step {visit.step}: {error}") from error
-        yield visit.step
+
+    def make_meter(state: SavedState) -> HessianMeter:
+        return HessianMeter(experiment, state.problem, HessianRecord(folder.path), _optimizer(experiment, state))
+
+    for step, _ in measure_saved_states(experiment, folder, moments, make_meter):
+        yield step
 
 
-def _optimizer(experiment: Experiment, visit: Visit) -> Optimizer | None:
-    """The optimizer as it was at that moment."""
-    if visit.checkpoint is None:
+def _optimizer(experiment: Experiment, state: SavedState) -> Optimizer | None:
+    """The optimizer with the state it had at that step."""
+    if state.checkpoint is None:
         return None
-    optimizer = build_optimizer(experiment.optimizer, visit.problem.model.named_parameters())
-    optimizer.load_state_dict(visit.checkpoint["optimizer"])
+    optimizer = build_optimizer(experiment.optimizer, state.problem.model.named_parameters())
+    optimizer.load_state_dict(state.checkpoint["optimizer"])
     return optimizer

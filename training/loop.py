@@ -1,4 +1,4 @@
-"""The training loop, top to bottom."""
+"""The training loop: step, evaluation, measurement, checkpoint."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..seeds import derive_seed
 from ..tasks.problem import Problem
 from .checkpoint import TrainingState
 from .devices import CompiledProblem
-from .distributed import ALONE, Ranks, Replicated, share_batch_norm
-from .monitor import Observer
+from .distributed import SINGLE, Ranks, Replicated, synchronize_batch_norm
+from .monitor import Monitor
 from .schedules import Due, is_due, learning_rate_factor, number_of_steps
 from .signals import Interruption
 from .step import take_step
@@ -21,36 +21,36 @@ def train(
     experiment: Experiment,
     problem: Problem,
     state: TrainingState,
-    observer: Observer | None,
+    monitor: Monitor | None,
     interruption: Interruption,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
 ) -> None:
-    """Take a run from where its state stands to its last step.
+    """Train from ``state`` to the last step.
 
-    All that it writes is a function of the experiment alone, wall-clock time aside: each random stream is derived from
-    the seed and the step, and nothing that is measured on the way changes what comes after.
+    The result depends on the experiment alone: every random stream is derived from the seed and the step, and no
+    evaluation or measurement changes what comes after it.
 
     Args:
         experiment: the config.
         problem: its model is in training mode, on the device; in main memory if it is to be sharded.
-        state: where the run stands; it goes along.
-        observer: looks at it between the steps; None on a rank that leaves that to another one.
+        state: where the run stands; updated in place.
+        monitor: records, evaluates, measures and saves between the steps; None on all ranks but the first.
         interruption: notices signals, on each rank.
-        ranks: those that train together; all take the same steps and stop at the same one.
+        ranks: the processes that train together; all stop at the same step.
 
     Raises:
-        Interrupted: a signal has come to any rank; a checkpoint of that moment has been written.
-        DivergedError: a loss or a gradient was no finite number; what had been written stays.
-        UserError: the batch cannot be shared by that many ranks.
-        ConnectionError: another rank is gone.
+        Interrupted: a rank has received a signal; a checkpoint of that step has been written.
+        DivergedError: a loss or a gradient is NaN or infinite.
+        UserError: the batch cannot be split over that many ranks.
+        ConnectionError: another rank is lost.
     """
     settings, seed = experiment.training, experiment.seed
     order = BatchOrder(len(problem.train), settings.batch_size, seed=seed, start_step=state.step)
     share = ranks.share(order.batch_size)
     steps = number_of_steps(settings, len(problem.train))
-    layout = _lay_out(problem, state, settings, order.batch_size, ranks)
+    layout = _make_layout(problem, state, settings, order.batch_size, ranks)
 
-    _look(layout, observer, state, is_due=bool(Due.after(state.step, steps, experiment)))
+    _run_callbacks(layout, monitor, state, is_due=bool(Due.after(state.step, steps, experiment)))
 
     for micro_batches in training_batches(
         problem.train, order, steps, micro_batch_size=settings.micro_batch_size, workers=settings.workers, share=share
@@ -59,7 +59,7 @@ def train(
         for group in state.optimizer.param_groups:
             if "initial_lr" in group:
                 group["lr"] = group["initial_lr"] * factor
-        torch.manual_seed(derive_seed(seed, "dropout", state.step, *ranks.stream))
+        torch.manual_seed(derive_seed(seed, "dropout", state.step, *ranks.seed_suffix))
 
         result = take_step(
             layout,
@@ -69,7 +69,7 @@ def train(
             measure=is_due(state.step + 1, settings.log_every, steps),
             noise_seed=derive_seed(seed, "inject_noise", state.step),
         )
-        examples, tokens, signals = ranks.gather(
+        examples, tokens, signals = ranks.all_gather(
             sum(len(next(iter(batch.values()))) for batch in micro_batches),
             sum(problem.task.tokens(batch) for batch in micro_batches),
             interruption.signal or 0,
@@ -77,31 +77,32 @@ def train(
         state.step += 1
         state.examples += sum(examples)
         state.tokens += sum(tokens)
-        with ranks.failing_together():
-            if observer is not None:
-                observer.recorder.record_step(state, result)
-        # Where one comes from here on, rank 0 may stop in the middle of a measurement, or all stop after the next step.
+        with ranks.propagate_errors():
+            if monitor is not None:
+                monitor.recorder.record_step(state, result)
+        # A signal that comes later stops rank 0 in the middle of a measurement, or all ranks after the next step.
         interruption.signal = max(signals) or interruption.signal
-        _look(layout, observer, state, is_due=max(signals) > 0 or bool(Due.after(state.step, steps, experiment)))
+        is_interrupted = max(signals) > 0
+        _run_callbacks(layout, monitor, state, is_due=is_interrupted or bool(Due.after(state.step, steps, experiment)))
 
 
-def _look(layout: Replicated, observer: Observer | None, state: TrainingState, *, is_due: bool) -> None:
-    """Let rank 0 look at the whole model, while the others wait; all must agree whether it is due."""
+def _run_callbacks(layout: Replicated, monitor: Monitor | None, state: TrainingState, *, is_due: bool) -> None:
+    """Evaluate, measure and save on rank 0 while the others wait; ``is_due`` is the same on every rank."""
     if not is_due:
         return
-    with layout.whole(), layout.ranks.failing_together():
-        if observer is not None:
-            observer.look(state)
+    with layout.full_state(), layout.ranks.propagate_errors():
+        if monitor is not None:
+            monitor.run_due_callbacks(state)
 
 
-def _lay_out(problem: Problem, state: TrainingState, settings: Training, batch_size: int, ranks: Ranks) -> Replicated:
-    """Who holds what of the model that is trained."""
-    if settings.shard and not ranks.is_alone:
-        # What it needs of torch takes a second to import.
-        from .fsdp import Sharded
+def _make_layout(
+    problem: Problem, state: TrainingState, settings: Training, batch_size: int, ranks: Ranks
+) -> Replicated:
+    if settings.shard and not ranks.is_single:
+        from .fsdp import Sharded  # its part of torch takes a second to import
 
         return Sharded(problem, state, settings, batch_size, ranks)
-    trained = share_batch_norm(problem, settings, batch_size, ranks)
+    trained = synchronize_batch_norm(problem, settings, batch_size, ranks)
     if settings.compile:
         trained = CompiledProblem(trained.model, trained.task)
     return Replicated(trained, ranks)

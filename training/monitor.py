@@ -1,36 +1,92 @@
-"""What happens beside training and changes nothing of it: rows, evaluations, measurements, checkpoints.
+"""What happens between training steps and changes nothing of the training: rows, evaluation, measurement, checkpoint.
 
-Scoring a model without leaving a trace in its training.
-
-What a run writes down as it goes: rows of metrics.csv, status.json, the progress line.
+``Monitor`` decides what is due, ``evaluate`` scores the model, a ``Meter`` measures noise or curvature, and
+``Recorder`` writes metrics.csv, status.json and the progress line.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
 from ..configs.schema import Experiment, Training
 from ..data.batches import evaluation_batches
-from ..errors import DivergedError
+from ..errors import DivergedError, UserError
+from ..hessian.settings import Moment
 from ..models.modules import in_mode
 from ..progress import Progress
 from ..seeds import derive_seed
 from ..tasks.base import Scores
 from ..tasks.problem import Problem
-from .checkpoint import Checkpoints, TrainingState
+from .checkpoint import Checkpoints, SavedState, TrainingState, saved_states
 from .devices import autocast, to_device
 from .metrics import MetricsFile, MetricsRow
 from .run_folder import RunFolder
 from .schedules import Due, number_of_steps
 from .signals import Interrupted, Interruption
 from .step import StepResult
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Runs the callbacks that are due between two steps.
+
+    Attributes:
+        experiment: the config.
+        problem: the model and its task.
+        checkpoints: those of the run folder.
+        recorder: writes rows and the status.
+        meters: what else is measured.
+        interruption: notices signals, which end evaluations and measurements at once.
+    """
+
+    experiment: Experiment
+    problem: Problem
+    checkpoints: Checkpoints
+    recorder: Recorder
+    meters: Sequence[Meter[Any]]
+    interruption: Interruption
+
+    def run_due_callbacks(self, state: TrainingState) -> None:
+        """Evaluate, save and measure what is due at this step and was not done before the process started.
+
+        Raises:
+            DivergedError: the loss or a measured quantity is NaN or infinite.
+            Interrupted: a signal has come; a checkpoint has been written, unless no step has been taken.
+        """
+        steps = number_of_steps(self.experiment.training, len(self.problem.train))
+        due = Due.after(state.step, steps, self.experiment)
+        with self.recorder.measuring():
+            try:
+                with self.interruption.interruptible():
+                    scores = None
+                    if due.evaluation and not self.recorder.has_evaluated(state.step):
+                        scores = evaluate(self.problem, self.experiment.training, self.experiment.seed)
+            except Interrupted:
+                if state.step > 0:
+                    self._save(state)
+                raise
+            if scores is not None:
+                self.recorder.record_evaluation(state, scores)
+            # Before a measurement, which may take minutes.
+            if due.checkpoint or (due.measurement and state.step > 0):
+                self._save(state)
+            if due.measurement:
+                with self.interruption.interruptible():
+                    for meter in self.meters:
+                        meter.measure_if_due(state.step)
+
+    def _save(self, state: TrainingState) -> None:
+        self.checkpoints.save(state.step, state.to_checkpoint())
 
 
 def evaluate(problem: Problem, training: Training, seed: int) -> Scores:
@@ -43,11 +99,11 @@ def evaluate(problem: Problem, training: Training, seed: int) -> Scores:
 
 
 class Recorder:
-    """Turns what the loop sees into rows, and keeps training time apart from measuring time.
+    """Writes metrics.csv and status.json, and separates training time from measuring time.
 
     Args:
-        folder: the run's folder, for status.json.
-        metrics: the open metrics.csv; the clock goes on from the time of its last row.
+        folder: the run folder, for status.json.
+        metrics: the open metrics.csv; training time continues from its last row.
         progress: the bar.
         epoch_length: training examples in one epoch.
     """
@@ -69,7 +125,7 @@ class Recorder:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Time spent in this block is not training time."""
+        """Time spent in this context is not training time."""
         self._paused_at = start = time.perf_counter()
         try:
             yield
@@ -80,19 +136,19 @@ class Recorder:
             self._training_since += spent
 
     def record_step(self, state: TrainingState, result: StepResult) -> None:
-        """Take note of a step; write a training row if the step was measured.
+        """Keep the loss of a step; write a training row if the step was measured.
 
         Raises:
-            DivergedError: the loss or the gradient of this step, or of one since the last row, is not finite.
+            DivergedError: the loss or the gradient of this step, or of one since the last row, is NaN or infinite.
         """
         state.losses.append(torch.where(result.is_finite, result.loss, torch.nan))
-        is_cheap_to_look = result.loss.device.type == "cpu"
-        if is_cheap_to_look and not result.is_finite:
-            raise DivergedError(f"step {state.step}: the loss or the gradient is no finite number")
+        # On a GPU the check would synchronize; there the next row finds the NaN.
+        if result.loss.device.type == "cpu" and not result.is_finite:
+            raise DivergedError(f"step {state.step}: the loss or the gradient is NaN or infinite")
         if result.update_norm is not None:
             loss = float(torch.stack(state.losses).mean())
             state.losses.clear()
-            self._record(
+            self._write_row(
                 state,
                 "train",
                 loss,
@@ -106,16 +162,16 @@ class Recorder:
         self._progress.advance()
 
     def has_evaluated(self, step: int) -> bool:
-        """Whether the row of an evaluation at this step was there already when the process began."""
+        """Whether metrics.csv had the evaluation row of this step when the process started."""
         return self._metrics.had(step, "eval")
 
     def record_evaluation(self, state: TrainingState, scores: Scores) -> None:
         """Write an evaluation row.
 
         Raises:
-            DivergedError: the loss is not finite.
+            DivergedError: the loss is NaN or infinite.
         """
-        self._record(state, "eval", **asdict(scores))
+        self._write_row(state, "eval", **asdict(scores))
         best = self._losses["best_eval_loss"]
         self._losses["last_eval_loss"] = scores.loss
         self._losses["best_eval_loss"] = scores.loss if best is None else min(best, scores.loss)
@@ -123,14 +179,14 @@ class Recorder:
         self.write_status(state, "running")
 
     def write_status(self, state: TrainingState, name: str, **more: object) -> None:
-        """Bring status.json up to date; ``name`` is the run's state."""
+        """Update status.json; ``name`` is the run's state."""
         seconds = {"seconds_training": self._seconds(), "seconds_measuring": self._measuring}
         rounded = {key: round(value, 3) for key, value in seconds.items()}
         self._folder.write_status(state=name, step=state.step, **self._losses, **rounded, **more)
 
-    def _record(self, state: TrainingState, split: str, loss: float, **columns: float | None) -> None:
+    def _write_row(self, state: TrainingState, split: str, loss: float, **columns: float | None) -> None:
         if not math.isfinite(loss):
-            raise DivergedError(f"step {state.step}: the {split} loss is no finite number")
+            raise DivergedError(f"step {state.step}: the {split} loss is NaN or infinite")
         row = MetricsRow(
             step=state.step,
             epoch=state.examples / self._epoch_length,
@@ -149,63 +205,56 @@ class Recorder:
         return now - self._training_since
 
 
-class Meter(Protocol):
-    """Measures something on the way that changes nothing of what comes after."""
-
-    def measure_if_due(self, step: int) -> None:
-        """Measure if the config asks for it after ``step`` steps."""
-        ...
-
-
-@dataclass(frozen=True)
-class Observer:
-    """Looks at a run between its steps and writes down what the config asks for.
+class Meter(ABC, Generic[Result]):
+    """A measurement that leaves weights, buffers and random streams of the training as they are.
 
     Attributes:
-        experiment: the config.
-        problem: the model and its task.
-        checkpoints: those of the run folder.
-        recorder: writes rows and the status.
-        meters: what else is measured.
-        interruption: notices signals, which end evaluations and measurements in the middle.
+        quantity: what is measured, for messages.
     """
 
-    experiment: Experiment
-    problem: Problem
-    checkpoints: Checkpoints
-    recorder: Recorder
-    meters: Sequence[Meter]
-    interruption: Interruption
+    quantity: ClassVar[str]
 
-    def look(self, state: TrainingState) -> None:
-        """Do what is due at this step, as far as it has not been done: also where a process begins.
+    @abstractmethod
+    def is_due(self, step: int) -> bool:
+        """Whether the config asks for it after ``step`` steps, and it has not been done."""
+
+    @abstractmethod
+    def measure(self, step: int) -> Result:
+        """Measure at the present weights, and record it.
 
         Raises:
-            DivergedError: the loss or what is measured is no finite number.
-            Interrupted: a signal has come; a checkpoint has been written, unless the run has not begun to train.
+            FloatingPointError: the loss, a gradient or a Hessian-vector product is NaN or infinite.
+            UserError: the settings do not fit the model or the data.
         """
-        steps = number_of_steps(self.experiment.training, len(self.problem.train))
-        due = Due.after(state.step, steps, self.experiment)
-        with self.recorder.measuring():
+
+    def measure_if_due(self, step: int) -> None:
+        """As ``measure``, but a number that is NaN or infinite is a ``DivergedError``."""
+        if self.is_due(step):
             try:
-                with self.interruption.stopping_at_once():
-                    scores = self._scores() if due.evaluation and not self.recorder.has_evaluated(state.step) else None
-            except Interrupted:
-                if state.step > 0:
-                    self._save(state)
-                raise
-            if scores is not None:
-                self.recorder.record_evaluation(state, scores)
-            # Before a measurement, which may take minutes: from here on nothing of the run can be lost.
-            if due.checkpoint or (due.measurement and state.step > 0):
-                self._save(state)
-            if due.measurement:
-                with self.interruption.stopping_at_once():
-                    for meter in self.meters:
-                        meter.measure_if_due(state.step)
+                self.measure(step)
+            except FloatingPointError as error:
+                raise DivergedError(f"step {step}: {error}") from error
 
-    def _scores(self) -> Scores:
-        return evaluate(self.problem, self.experiment.training, self.experiment.seed)
 
-    def _save(self, state: TrainingState) -> None:
-        self.checkpoints.save(state.step, state.to_checkpoint())
+def measure_saved_states(
+    experiment: Experiment,
+    folder: RunFolder,
+    moments: Sequence[Moment] | None,
+    make_meter: Callable[[SavedState], Meter[Result]],
+) -> Iterator[tuple[int, Result]]:
+    """Measure at the initialization and at checkpoints of a run, into its folder; arguments as of ``saved_states``.
+
+    Yields:
+        Each step with what was measured, once it is recorded.
+
+    Raises:
+        RunBusyError: another living process works in the folder.
+        UserError: a checkpoint is missing, a number is NaN or infinite, or the settings do not fit.
+    """
+    for state in saved_states(experiment, folder, moments):
+        meter = make_meter(state)
+        try:
+            result = meter.measure(state.step)
+        except FloatingPointError as error:
+            raise UserError(f"{folder.path}: {meter.quantity} at step {state.step}: {error}") from error
+        yield state.step, result

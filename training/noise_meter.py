@@ -1,4 +1,4 @@
-"""The gradient noise of a run, measured while it trains or afterwards from its checkpoints."""
+"""The gradient noise of a run, measured while it trains or afterwards at its checkpoints."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from ..configs.schema import Experiment
-from ..errors import DivergedError, UserError
 from ..noise.measure import NoiseMeasurement, measure_noise
 from ..noise.record import NoiseRecord
 from ..noise.settings import NoiseSettings
 from ..progress import track
 from ..tasks.base import Batch
 from ..tasks.problem import Problem
-from .checkpoint import revisit
 from .devices import autocast, to_device
+from .monitor import Meter, measure_saved_states
 from .run_folder import RunFolder
 
 
-class NoiseMeter:
-    """Measures and records the noise of a problem's gradients at its present weights.
+class NoiseMeter(Meter[NoiseMeasurement]):
+    """Measures and records the gradient noise of a problem.
 
     Args:
-        experiment: its ``noise`` section says when and what; without one, nothing is ever due.
+        experiment: its ``noise`` section says when and what; without one, nothing is due.
         problem: the model and its task.
         record: where the results go.
     """
+
+    quantity = "noise"
 
     def __init__(self, experiment: Experiment, problem: Problem, record: NoiseRecord) -> None:
         self._settings = experiment.noise or NoiseSettings()
@@ -36,26 +37,12 @@ class NoiseMeter:
         self._problem = problem
         self._record = record
 
-    def measure_if_due(self, step: int) -> None:
-        """Measure if the config asks for it after ``step`` steps; of a run that goes on, unless it has been done.
-
-        Raises:
-            DivergedError: a gradient is no finite number.
-            UserError: the settings do not fit the data.
-        """
-        if self._is_wanted and self._settings.is_due(step) and not (step > 0 and self._record.is_complete(step)):
-            try:
-                self.measure(step)
-            except FloatingPointError as error:
-                raise DivergedError(f"step {step}: {error}") from error
+    def is_due(self, step: int) -> bool:
+        """Whether the config asks for it; a resumed run does not measure a step again."""
+        return self._is_wanted and self._settings.is_due(step) and not (step > 0 and self._record.is_complete(step))
 
     def measure(self, step: int) -> NoiseMeasurement:
-        """Measure and record; weights, running statistics and random streams of the training stay as they are.
-
-        Raises:
-            FloatingPointError: a gradient is no finite number.
-            UserError: the settings do not fit the data.
-        """
+        """Measure at the present weights, into noise.csv and noise/."""
         measurement = measure_noise(
             self._problem.model,
             self._loss,
@@ -77,24 +64,9 @@ class NoiseMeter:
 
 
 def measure_run(experiment: Experiment, folder: RunFolder, steps: Sequence[int] | None) -> Iterator[NoiseMeasurement]:
-    """Measure the noise at the initialisation and at checkpoints of a run, into its folder.
-
-    Args:
-        experiment: the run's config, perhaps with another ``noise`` section.
-        folder: the run folder; without checkpoints there is the initialisation to measure.
-        steps: which moments; 0 is the initialisation, None stands for all that there are.
-
-    Yields:
-        What was measured, as it is written.
-
-    Raises:
-        RunBusyError: another living process works in the folder.
-        UserError: a checkpoint is missing, a gradient is no finite number, or the settings do not fit the data.
-        ValueError: a device is not there.
-    """
-    for visit in revisit(experiment, folder, steps):
-        meter = NoiseMeter(experiment, visit.problem, NoiseRecord(folder.path))
-        try:
-            yield meter.measure(visit.step)
-        except FloatingPointError as error:
-            raise UserError(f"{folder.path}: noise at step {visit.step}: {error}") from error
+    """Measure the noise at the initialization and at checkpoints of a run; see ``measure_saved_states``."""
+    record = NoiseRecord(folder.path)
+    for _, measurement in measure_saved_states(
+        experiment, folder, steps, lambda state: NoiseMeter(experiment, state.problem, record)
+    ):
+        yield measurement

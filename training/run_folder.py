@@ -1,7 +1,4 @@
-"""One run's folder: its name, its config, its status, its lock.
-
-status.json: what became of a run or of a study, and what it was made with.
-"""
+"""A run folder: its name, paths, config, status and lock."""
 
 from __future__ import annotations
 
@@ -17,13 +14,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from .. import __version__
-from ..configs.load import dump_experiment, explain, identity
+from ..configs.load import dump_experiment, explain, identity, load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError, printable
 
 
 class Status(BaseModel, extra="allow", strict=True):
-    """The keys that somebody reads; a run has no study, and a study no steps."""
+    """The keys of status.json that are read, of runs and of studies."""
 
     state: str = ""
     step: int = 0
@@ -46,7 +43,7 @@ def read_status(path: Path) -> dict[str, Any]:
     """The content of a status.json.
 
     Raises:
-        UserError: it cannot be read, or a key holds what it should not.
+        UserError: it cannot be read, or a key has a value of the wrong type.
     """
     try:
         return Status.model_validate_json(path.read_bytes()).model_dump(exclude_unset=True)
@@ -57,6 +54,7 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 FINISHED = ("done", "diverged")
+"""States of a run that is left alone."""
 
 
 class RunBusyError(UserError):
@@ -95,10 +93,10 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def lock(self, patience: float = 0.0) -> FileLock:
-        """A lock that this process holds until it is released or dies.
+        """An acquired lock; it is released at the latest when the process ends.
 
         Args:
-            patience: seconds to wait for another process to let go of it.
+            patience: seconds to wait for another process to release it.
 
         Raises:
             RunBusyError: another process holds it.
@@ -116,23 +114,44 @@ class RunFolder:
         _replace(self.config, dump_experiment(experiment))
 
     def read_status(self) -> dict[str, Any]:
-        """The content of status.json; empty where there is none that can be read."""
+        """The content of status.json; empty where it cannot be read."""
         try:
             return read_status(self.path / "status.json")
         except UserError:
             return {}
 
     def write_status(self, **changes: Any) -> None:
-        """Change some keys of status.json."""
+        """Update some keys of status.json."""
         _replace(self.path / "status.json", json.dumps(self.read_status() | changes, indent=2) + "\n")
 
     def is_finished(self) -> bool:
-        """Whether the run has ended in a result, which is left alone."""
+        """Whether the run is ``done`` or ``diverged``."""
         return self.read_status().get("state") in FINISHED
 
 
+def read_target(target: Path, overrides: list[str], out: Path, section: str) -> tuple[Experiment, RunFolder]:
+    """The experiment and the run folder that a measuring command is pointed at.
+
+    Args:
+        target: a run folder, or a config file, whose run folder is below ``out``.
+        overrides: of a run, only its ``section`` and the device can be changed.
+        out: folder for run folders.
+        section: the part of the config that the command uses.
+
+    Raises:
+        UserError: the config cannot be read, or an override would make it another run.
+    """
+    if not target.is_dir():
+        experiment = load_experiment(target, overrides)
+        return experiment, RunFolder.of(experiment, out)
+    for override in overrides:
+        if not override.startswith((f"{section}.", "training.device=")):
+            raise UserError(f"-s {override}: of a run, only {section}.* and training.device can be changed")
+    return load_experiment(target / "config.yaml", overrides), RunFolder(target)
+
+
 def describe_environment() -> dict[str, Any]:
-    """Versions and the git commit of the code, for status.json."""
+    """Versions and git commit, for status.json."""
     import numpy
     import torch
 

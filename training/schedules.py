@@ -1,4 +1,4 @@
-"""The learning rate as a share of the configured one, the length of a run, and what is due on the way."""
+"""The learning-rate schedule, the length of a run, and what is due after a step."""
 
 from __future__ import annotations
 
@@ -9,29 +9,18 @@ from ..configs.schema import Experiment, Schedule, Training
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
-    """The share of the full learning rate that a step uses.
-
-    Args:
-        schedule: its name, length of warm-up and final share.
-        step: steps taken before this one, 0 … steps − 1.
-        steps: length of the run.
-    """
+    """The factor on the configured learning rate in step ``step`` (0 … steps − 1) of ``steps``."""
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
     if schedule.name == "constant":
         return 1.0
     progress = (step - schedule.warmup_steps) / max(1, steps - schedule.warmup_steps)
-    course = 1 - progress if schedule.name == "linear" else (1 + math.cos(math.pi * progress)) / 2
-    return schedule.final + (1 - schedule.final) * course
+    decay = 1 - progress if schedule.name == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return schedule.final + (1 - schedule.final) * decay
 
 
 def number_of_steps(training: Training, examples: int) -> int:
-    """The length of a run in optimizer steps; an epoch leaves out its last, incomplete batch.
-
-    Args:
-        training: gives steps, or epochs and batch size.
-        examples: size of the training part.
-    """
+    """Optimizer steps of a run over ``examples`` training examples; an epoch drops its last, incomplete batch."""
     if training.steps is not None:
         return training.steps
     steps_per_epoch = 1 if training.batch_size == "full" else examples // training.batch_size
@@ -39,13 +28,13 @@ def number_of_steps(training: Training, examples: int) -> int:
 
 
 def is_due(step: int, every: int, steps: int) -> bool:
-    """Whether something is due after ``step`` of ``steps`` steps that comes at regular intervals and at the end."""
+    """Whether ``step`` of ``steps`` is a multiple of ``every``, or the last one."""
     return step % every == 0 or step == steps
 
 
 @dataclass(frozen=True)
 class Due:
-    """What the config asks for after a step; training itself aside."""
+    """What the config asks for after a step, besides training."""
 
     evaluation: bool
     measurement: bool
@@ -53,7 +42,7 @@ class Due:
 
     @classmethod
     def after(cls, step: int, steps: int, experiment: Experiment) -> Due:
-        """What is due after ``step`` of ``steps`` steps; at 0, before the first one."""
+        """What is due after ``step`` of ``steps`` steps; 0 is before the first one."""
         settings, noise, hessian = experiment.training, experiment.noise, experiment.hessian
         is_measured = noise is not None and noise.is_due(step)
         is_measured |= hessian is not None and hessian.is_due(step, steps)
@@ -61,5 +50,4 @@ class Due:
         return cls(is_due(step, settings.eval_every, steps), is_measured, is_saved)
 
     def __bool__(self) -> bool:
-        """Whether anything is."""
         return self.evaluation or self.measurement or self.checkpoint

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM, noticed between two steps or in the middle of a measurement.
+"""SIGINT and SIGTERM, handled between two steps or in the middle of a measurement.
 
-A second one ends a process at once that trains alone.
+A second one ends a single process at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing is wrong
-    """A run was asked to stop and has stopped; the argument is the signal's number."""
+    """A run has stopped after a signal; the argument is the signal's number."""
 
     @property
     def signal(self) -> int:
@@ -23,36 +23,36 @@ class Interrupted(Exception):  # noqa: N818 - nothing is wrong
 
 
 class _SignalHasCome(BaseException):
-    """Raised by the handler; no error, so that nothing in between takes it for one."""
+    """Raised by the handler; not an Exception, so that no code in between handles it."""
 
 
 class Interruption:
-    """While entered, remembers the first SIGINT or SIGTERM instead of dying of it.
+    """A context that records the first SIGINT or SIGTERM instead of ending the process.
 
     Args:
-        is_patient: whether the process lives on when more of them come. Both torchrun and what has started it send one
-            to each process, and torchrun kills those that take too long.
+        ignore_repeats: whether further signals are ignored: torchrun and the scheduler that started it both send one to
+            each process, and torchrun kills those that take too long.
 
     Attributes:
         signal: the signal's number once one has come, None before.
     """
 
-    def __init__(self, *, is_patient: bool = False) -> None:
-        self._is_patient = is_patient
-        self._stops_at_once = False
+    def __init__(self, *, ignore_repeats: bool = False) -> None:
+        self._ignore_repeats = ignore_repeats
+        self._is_interruptible = False
         self.signal: int | None = None
         self._previous: dict[int, Any] = {}
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+        """The shell's convention: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + (self.signal or 0)
 
     @contextmanager
-    def stopping_at_once(self) -> Iterator[None]:
-        """Leave this block as soon as a signal comes, or at its beginning if one has come already.
+    def interruptible(self) -> Iterator[None]:
+        """A context that a signal ends at once, or at its beginning if one has come already.
 
-        It is left in the middle of whatever it does, so what it does must change nothing but itself and whole files.
+        Its body is left at any point, so it must change nothing but local state and files that are replaced as a whole.
 
         Raises:
             Interrupted: a signal has come.
@@ -60,26 +60,26 @@ class Interruption:
         if self.signal is not None:
             raise Interrupted(self.signal)
         try:
-            self._stops_at_once = True
+            self._is_interruptible = True
             yield
-            self._stops_at_once = False
+            self._is_interruptible = False
         except _SignalHasCome:
             pass
         except Exception:
-            # Where the same signal goes to all processes of a group, the loss of a helper may be what is noticed first.
+            # A signal to the process group may first show as the loss of a worker process.
             if self.signal is None:
                 raise
         finally:
-            self._stops_at_once = False
+            self._is_interruptible = False
         if self.signal is not None:
             raise Interrupted(self.signal)
 
-    def _remember(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.signal = number
-        if not self._is_patient:
+        if not self._ignore_repeats:
             self._restore()
-        if self._stops_at_once:
-            self._stops_at_once = False
+        if self._is_interruptible:
+            self._is_interruptible = False
             raise _SignalHasCome
 
     def _restore(self) -> None:
@@ -88,10 +88,10 @@ class Interruption:
             signal.signal(number, handler)
 
     def __enter__(self) -> Self:
-        # Only the main thread may set handlers; elsewhere the caller's own stay.
+        # Only the main thread may set handlers.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._remember)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,4 @@
-"""One optimizer step: the exact gradient of the mean loss over all micro-batches, and what it did.
-
-Noise of a known law on the gradient of a real run.
-"""
+"""One optimizer step: the gradient of the mean loss over all micro-batches, the update, and what both were like."""
 
 from __future__ import annotations
 
@@ -19,37 +16,16 @@ from .devices import activation_checkpointing, autocast, to_device
 from .distributed import Replicated
 
 
-def inject_noise(gradients: Sequence[Tensor], settings: InjectedNoise, seed: int) -> None:
-    """Add noise to a gradient, in place: scale · ‖g‖ · z/m with independent z of the law in every coordinate.
-
-    ‖g‖ is the Euclidean norm of the whole gradient before, and m the median norm of z (``typical_norm``). So the median
-    of noise norm over gradient norm is ``scale``, whatever the law and the number of parameters; a heavy tail shows in
-    how far single steps and single coordinates lie above.
-
-    Args:
-        gradients: of all parameters.
-        settings: the law and the scale.
-        seed: of this step's noise.
-    """
-    norm = nn.utils.get_total_norm(gradients)
-    size = settings.scale / typical_norm(settings.law, sum(gradient.numel() for gradient in gradients))
-    generators = {gradient.device: torch.Generator(gradient.device).manual_seed(seed) for gradient in gradients}
-    for gradient in gradients:
-        noise = settings.law.draw(gradient.shape, generators[gradient.device])
-        gradient.add_((noise * (size * norm.to(gradient.device))).to(gradient.dtype))
-
-
 @dataclass(frozen=True)
 class StepResult:
-    """What one step saw and did; every tensor is a scalar on the training device.
+    """Scalars of one step, on the training device.
 
     Attributes:
-        loss: mean loss over the batch's terms, before the step.
-        grad_norm: Euclidean norm of the whole gradient, before any clipping; of what the optimizer gets to see, so with
-            the noise that the config adds.
-        is_finite: whether both are finite numbers.
-        update_norm: Euclidean norm of the change of the parameters; None where it was not asked for.
-        clip_fraction: share of the step that was clipped; None where it was not asked for or the rule does not clip.
+        loss: mean over the batch's loss terms, before the step.
+        grad_norm: Euclidean norm of the gradient, with injected noise and before clipping.
+        is_finite: whether both are finite.
+        update_norm: Euclidean norm of the change of the parameters; None if not measured.
+        clip_fraction: share of the step that was clipped; None if not measured or the rule does not clip.
     """
 
     loss: Tensor
@@ -57,31 +33,6 @@ class StepResult:
     is_finite: Tensor
     update_norm: Tensor | None = None
     clip_fraction: Tensor | float | None = None
-
-
-def accumulate_gradient(layout: Replicated, micro_batches: Sequence[Batch], precision: str) -> Tensor:
-    """Add the gradient of the mean loss over all micro-batches to ``.grad``, and give that loss.
-
-    Every micro-batch is weighted by its number of loss terms (labels, tokens), not by its size, so that any split of
-    a batch gives the same gradient. Of several ranks each gives what its own micro-batches add to the mean over all.
-    """
-    problem = layout.problem
-    device = next(problem.model.parameters()).device
-    terms = torch.stack([problem.task.count(batch) for batch in micro_batches]).sum()
-    layout.ranks.sum([terms])
-    terms = terms.to(device)
-    total = torch.zeros((), device=device)
-    for number in range(max(len(micro_batches), layout.fewest_passes)):
-        batch = micro_batches[min(number, len(micro_batches) - 1)]
-        with autocast(device, precision):
-            loss, _ = problem.loss(problem.model, to_device(batch, device))
-        mean_share = loss / terms
-        if number >= len(micro_batches):
-            # The others fetch this rank's shards in each of their passes: it goes along and adds nothing.
-            mean_share = mean_share * 0
-        mean_share.backward()
-        total += mean_share.detach()
-    return total
 
 
 def take_step(
@@ -93,18 +44,23 @@ def take_step(
     measure: bool = False,
     noise_seed: int = 0,
 ) -> StepResult:
-    """Take one step; with ``measure`` also say how far it went and how much of it was clipped.
+    """Take one step; distributed ranks take the same one, each from its own share of the batch.
 
-    ``noise_seed`` is that of the noise which the settings may add to the gradient. Ranks that train together take the
-    same step, each from its own share of the batch.
+    On a CPU a step with a NaN or infinite loss or gradient is not taken. On a GPU, where a check of each step would
+    synchronize, it is taken, and the caller finds ``is_finite`` to be false.
 
-    A step whose loss or gradient is not finite is not taken on a CPU. On a GPU, where looking at each step would make
-    the device wait, it is taken and found out by whoever reads ``is_finite``.
+    Args:
+        layout: model, task and ranks.
+        optimizer: over the parameters of that model.
+        micro_batches: this rank's share of the batch.
+        settings: the ``training`` section.
+        measure: whether to fill in ``update_norm`` and ``clip_fraction``.
+        noise_seed: seed of the noise that ``settings.inject_noise`` adds.
     """
     optimizer.zero_grad(set_to_none=True)
     with activation_checkpointing(layout.problem.model) if settings.activation_checkpointing else nullcontext():
         loss = accumulate_gradient(layout, micro_batches, settings.precision)
-    parameters = layout.add_up(loss)
+    parameters = layout.reduce_gradients(loss)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if settings.inject_noise is not None:
         inject_noise(gradients, settings.inject_noise, noise_seed)
@@ -128,3 +84,43 @@ def take_step(
         update_norm=layout.norm(changes),
         clip_fraction=telemetry.get("clip_fraction"),
     )
+
+
+def accumulate_gradient(layout: Replicated, micro_batches: Sequence[Batch], precision: str) -> Tensor:
+    """Add the gradient of the mean loss over all micro-batches to ``.grad``; return that loss.
+
+    A micro-batch is weighted by its number of loss terms (labels, tokens), so any split of a batch gives the same
+    gradient. Of several ranks each returns, and adds, what its own share contributes to the mean over all of them.
+    """
+    problem = layout.problem
+    device = next(problem.model.parameters()).device
+    terms = torch.stack([problem.task.count(batch) for batch in micro_batches]).sum()
+    layout.ranks.all_reduce([terms])
+    terms = terms.to(device)
+    total = torch.zeros((), device=device)
+    for number in range(max(len(micro_batches), layout.min_passes)):
+        batch = micro_batches[min(number, len(micro_batches) - 1)]
+        with autocast(device, precision):
+            loss, _ = problem.loss(problem.model, to_device(batch, device))
+        mean_share = loss / terms
+        if number >= len(micro_batches):
+            # The other ranks need this rank's shards in each of their passes: an extra pass that adds zero.
+            mean_share = mean_share * 0
+        mean_share.backward()
+        total += mean_share.detach()
+    return total
+
+
+def inject_noise(gradients: Sequence[Tensor], settings: InjectedNoise, seed: int) -> None:
+    """Add noise of a known law to a gradient, in place: scale · ‖g‖ · z/m with iid z in every coordinate.
+
+    ‖g‖ is the norm of the whole gradient before, m the median norm of z (``typical_norm``): the median of noise norm
+    over gradient norm is ``scale`` for every law and number of parameters. A heavy tail shows in how far single steps
+    and coordinates lie above.
+    """
+    norm = nn.utils.get_total_norm(gradients)
+    size = settings.scale / typical_norm(settings.law, sum(gradient.numel() for gradient in gradients))
+    generators = {gradient.device: torch.Generator(gradient.device).manual_seed(seed) for gradient in gradients}
+    for gradient in gradients:
+        noise = settings.law.draw(gradient.shape, generators[gradient.device])
+        gradient.add_((noise * (size * norm.to(gradient.device))).to(gradient.dtype))

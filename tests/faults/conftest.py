@@ -52,7 +52,7 @@ OF_THE_CLOCK = (".lock", "status.json", "status.json.tmp")
 
 @dataclass(frozen=True)
 class Victim:
-    """A run in a folder of its own, and what an undisturbed twin of it leaves behind."""
+    """A run in a folder of its own, and the files of an undisturbed run of the same config."""
 
     experiment: Experiment
     out: Path
@@ -75,7 +75,7 @@ class Victim:
         child.start()
         return child
 
-    def ends_like_its_twin(self) -> None:
+    def ends_like_undisturbed(self) -> None:
         """Start it again; all it leaves must be to the bit what the undisturbed run leaves."""
         assert run_experiment(self.experiment, self.out).state == "done"
         found = contents(self.folder.path)

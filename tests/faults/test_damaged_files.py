@@ -64,8 +64,8 @@ def test_damaged_checkpoints_are_passed_over(
 ) -> None:
     for step in steps:
         damage(Checkpoints(killed.folder.checkpoints).path(step), how)
-    killed.ends_like_its_twin()
-    complaints = [line for line in capsys.readouterr().err.splitlines() if "no whole checkpoint" in line]
+    killed.ends_like_undisturbed()
+    complaints = [line for line in capsys.readouterr().err.splitlines() if "not a complete checkpoint" in line]
     # Nothing can be said of a file that is gone.
     assert len(complaints) == (0 if how == "missing" else len(steps))
     assert all(line.endswith("the beginning" if len(steps) == 3 else "the one before") for line in complaints)
@@ -108,15 +108,15 @@ def test_metrics_cut_anywhere(killed: Any, keep: float, capsys: pytest.CaptureFi
     """In mid-line too; rows that a checkpoint had seen and that are gone are trained again, not left out."""
     content = killed.folder.metrics.read_bytes()
     killed.folder.metrics.write_bytes(content[: round(len(content) * keep)])
-    killed.ends_like_its_twin()
-    assert "whole rows up to step" in capsys.readouterr().err
+    killed.ends_like_undisturbed()
+    assert "complete rows up to step" in capsys.readouterr().err
 
 
 @SLOW
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"no,such,table\n1,2,3\n", b"step\n" * 50])
 def test_metrics_overwritten(killed: Any, content: bytes) -> None:
     killed.folder.metrics.write_bytes(content)
-    killed.ends_like_its_twin()
+    killed.ends_like_undisturbed()
 
 
 def test_noise_cut_in_mid_line_is_named(killed: Any) -> None:
@@ -132,5 +132,5 @@ def test_noise_cut_in_mid_line_is_named(killed: Any) -> None:
 def test_a_status_or_a_config_that_cannot_be_read_is_written_anew(killed: Any, content: bytes) -> None:
     (killed.folder.path / "status.json").write_bytes(content)
     killed.folder.config.write_bytes(content)
-    killed.ends_like_its_twin()
+    killed.ends_like_undisturbed()
     assert json.loads((killed.folder.path / "status.json").read_text())["state"] == "done"

@@ -54,7 +54,7 @@ def test_a_full_disk(victim: Any, config_file: Path, tmp_path: Path, kilobytes: 
     assert not any('"done"' in line for line in lines), lines
     disk.rmdir()
     Path(f"{disk}-kept").rename(disk)
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()
 
 
 def test_an_output_folder_that_cannot_be_written_to(config_file: Path, tmp_path: Path) -> None:

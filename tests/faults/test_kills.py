@@ -52,7 +52,7 @@ def kill_before_operation(victim: Any, number: int) -> bool:
 def test_killed_before_a_file_operation(victim: Any, number: int) -> None:
     """Some of those of the next test, which is slow."""
     assert kill_before_operation(victim, number)
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()
 
 
 @pytest.mark.faults
@@ -62,7 +62,7 @@ def test_killed_before_every_file_operation(victim: Any) -> None:
     """Catches any order of writing, renaming and removing files in which a kill leaves something half done."""
     number = 0
     while kill_before_operation(victim, number):
-        victim.ends_like_its_twin()
+        victim.ends_like_undisturbed()
         shutil.rmtree(victim.out)
         number += 1
     print(f"killed before each of {number} file operations")
@@ -89,7 +89,7 @@ def test_killed_while_a_checkpoint_is_written(victim: Any) -> None:
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert (victim.folder.checkpoints / "unfinished.tmp").stat().st_size > 500
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()
 
 
 @pytest.mark.faults
@@ -101,7 +101,7 @@ def test_killed_again_and_again(victim: Any) -> None:
             break
         kills += 1
     assert kills >= 3
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()
 
 
 def kill_at_random_moments(victim: Any, moments: int) -> None:
@@ -124,7 +124,7 @@ def kill_at_random_moments(victim: Any, moments: int) -> None:
             duration = moment  # the first run was slower than those that follow
         else:
             cut_short += 1
-        victim.ends_like_its_twin()
+        victim.ends_like_undisturbed()
         shutil.rmtree(victim.out)
     print(f"{cut_short} of {tries} runs of {duration:.1f} s were cut short")
 

@@ -47,8 +47,8 @@ def test_a_run_refuses_a_checkpoint_that_would_run_a_command(
     victim.folder.checkpoints.mkdir(parents=True)
     torch.save({"step": 8, "model": TouchesAFile()}, Checkpoints(victim.folder.checkpoints).path(8))
     Checkpoints(victim.folder.checkpoints).path(16).write_bytes(pickle.dumps({"step": 16, "model": TouchesAFile()}))
-    victim.ends_like_its_twin()
-    assert capsys.readouterr().err.count("no whole checkpoint") == 2
+    victim.ends_like_undisturbed()
+    assert capsys.readouterr().err.count("not a complete checkpoint") == 2
     assert not (tmp_path / "executed").exists()
 
 
@@ -93,7 +93,7 @@ def danger(name: str, keywords: dict[str, str]) -> str | None:
 
 
 def test_no_source_has_a_call_that_may_run_what_it_reads() -> None:
-    assert len(SOURCES) > 200
+    assert len(SOURCES) > 120
     found = {
         f"{path.relative_to(ROOT)}: {name}: {reason}"
         for path in SOURCES

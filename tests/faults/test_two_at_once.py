@@ -35,7 +35,7 @@ def test_of_two_processes_on_one_run_one_is_refused(victim: Any) -> None:
         pids.append(pid)
     codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids)
     assert codes in ([0, 2], [0, 0])
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()
 
 
 def test_the_wall_clock_may_jump(victim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_the_wall_clock_may_jump(victim: Any, monkeypatch: pytest.MonkeyPatch) -
     child.join()
     for path, stamp in zip(victim.out.rglob("*"), itertools.cycle([0, 4e9]), strict=False):
         os.utime(path, (stamp, stamp))
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()
 
 
 def test_the_monotonic_clock_may_start_again(victim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_the_monotonic_clock_may_start_again(victim: Any, monkeypatch: pytest.Mo
     child.join()
     truth = time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: truth() - 1e6)
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()
     seconds = [float(row["seconds"]) for row in read_metrics(victim.folder.metrics)]
     assert seconds == sorted(seconds)
     assert seconds[-1] < 600
@@ -87,4 +87,4 @@ def test_the_command_ends_as_a_shell_expects_of_a_signal(
     status = victim.folder.read_status()
     assert status["state"] == "interrupted"
     assert Checkpoints(victim.folder.checkpoints).steps()[-1] == status["step"]
-    victim.ends_like_its_twin()
+    victim.ends_like_undisturbed()

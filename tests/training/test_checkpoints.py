@@ -32,7 +32,7 @@ def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
 def test_an_unfinished_file_is_no_checkpoint(tmp_path: Path) -> None:
     """Killed while writing: only the temporary name exists."""
     (tmp_path / "unfinished.tmp").write_bytes(b"half")
-    assert Checkpoints(tmp_path).load_last(torch.device("cpu")) == (None, [])
+    assert Checkpoints(tmp_path).load_latest(torch.device("cpu")) == (None, [])
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
@@ -45,7 +45,7 @@ def test_damage_is_noticed_and_the_one_before_is_taken(tmp_path: Path, damage: s
         at = bytes(data).index((torch.arange(5.0) + 2).numpy().tobytes())
         data[at] ^= 1
     checkpoints.path(2).write_bytes({"cut": data[: len(data) // 2], "flipped": data, "empty": b""}[damage])
-    loaded, complaints = checkpoints.load_last(torch.device("cpu"))
+    loaded, complaints = checkpoints.load_latest(torch.device("cpu"))
     assert loaded is not None
     assert loaded["step"] == 1
     assert len(complaints) == 1

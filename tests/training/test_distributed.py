@@ -21,7 +21,7 @@ from whyadam.errors import UserError
 from whyadam.tasks.base import Task
 from whyadam.tasks.problem import Problem
 from whyadam.training.checkpoint import Checkpoints
-from whyadam.training.distributed import ALONE, Ranks, joined_ranks, share_batch_norm, synchronised_twin
+from whyadam.training.distributed import SINGLE, Ranks, convert_sync_batch_norm, process_group, synchronize_batch_norm
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
 
@@ -88,7 +88,7 @@ def test_a_lost_process_ends_the_run_and_the_same_line_goes_on(
     where = {"step": 4, "rank": 1, "number": signal.SIGKILL}
     cut = train_until_cut(experiment, tmp_path / "cut", **where, exit_codes=[1, -signal.SIGKILL])
     assert cut.read_status()["state"] == "failed"
-    assert "another process of this run is gone" in cut.read_status()["error"]
+    assert "another process of this run is lost" in cut.read_status()["error"]
     assert train_together(experiment, tmp_path / "cut", 2) == [0, 0]
     assert_same_losses(alone, cut)
 
@@ -124,7 +124,7 @@ def test_an_error_of_an_unknown_kind_keeps_its_words(start_ranks: StartRanks, ex
 
     def is_raised() -> int:
         try:
-            with joined_ranks() as ranks, ranks.failing_together():
+            with process_group() as ranks, ranks.propagate_errors():
                 if ranks.rank == 1:
                     raise LocalError("no such file on one machine")
         except (LocalError, RuntimeError) as error:
@@ -135,7 +135,7 @@ def test_an_error_of_an_unknown_kind_keeps_its_words(start_ranks: StartRanks, ex
 
 
 def test_a_batch_too_small_to_share_is_refused() -> None:
-    with pytest.raises(UserError, match=r"training.batch_size: 2 examples cannot be shared by 3 processes"):
+    with pytest.raises(UserError, match=r"training.batch_size: 2 examples cannot be split over 3 processes"):
         Ranks(rank=1, size=3).share(2)
 
 
@@ -160,19 +160,19 @@ def test_batch_norm_is_refused_where_its_statistics_cannot_be_shared(
 ) -> None:
     settings = parse_experiment(mlp_config, "test").training
     problem = Problem(normalised, cast("Task", None))
-    assert share_batch_norm(problem, settings, 16, ALONE) is problem
+    assert synchronize_batch_norm(problem, settings, 16, SINGLE) is problem
     with pytest.raises(UserError, match="between GPUs only"):
-        share_batch_norm(problem, settings, 16, Ranks(rank=0, size=2))
+        synchronize_batch_norm(problem, settings, 16, Ranks(rank=0, size=2))
 
 
-def test_the_twin_with_shared_statistics_trains_the_model(normalised: nn.Module) -> None:
+def test_the_model_with_synchronized_batch_norm_trains_the_given_one(normalised: nn.Module) -> None:
     """Its gradients and running statistics are those of the model, which keeps its own kind of BatchNorm."""
-    twin = synchronised_twin(normalised)
-    twin(torch.randn(8, 3)).square().sum().backward()
+    synchronized = convert_sync_batch_norm(normalised)
+    synchronized(torch.randn(8, 3)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in normalised.parameters())
-    kinds = [type(cast("nn.Sequential", model)[1]) for model in (normalised, twin)]
+    kinds = [type(cast("nn.Sequential", model)[1]) for model in (normalised, synchronized)]
     assert kinds == [nn.BatchNorm1d, nn.SyncBatchNorm]
-    torch.testing.assert_close(normalised.state_dict(), twin.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(normalised.state_dict(), synchronized.state_dict(), rtol=0, atol=0)
     assert normalised.state_dict()["1.num_batches_tracked"] == 1
 
 

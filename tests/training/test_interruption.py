@@ -137,7 +137,7 @@ def test_an_error_that_a_signal_has_caused_is_none() -> None:
     interruption = Interruption()
 
     def lose_helper() -> None:
-        with interruption.stopping_at_once():
+        with interruption.interruptible():
             interruption.signal = signal.SIGTERM
             raise ConnectionError("a process died")
 
@@ -147,11 +147,11 @@ def test_an_error_that_a_signal_has_caused_is_none() -> None:
         assert stop.value.signal == signal.SIGTERM
 
 
-def test_the_others_hear_of_the_signal_as_one(start_ranks: Any, exit_codes: Any) -> None:
+def test_the_others_receive_error_the_signal_as_one(start_ranks: Any, exit_codes: Any) -> None:
     def hear() -> int:
-        from whyadam.training.distributed import joined_ranks
+        from whyadam.training.distributed import process_group
 
-        with joined_ranks() as ranks:
+        with process_group() as ranks:
             try:
                 stop_first(ranks)
             except Interrupted as stop:
@@ -159,7 +159,7 @@ def test_the_others_hear_of_the_signal_as_one(start_ranks: Any, exit_codes: Any)
         return 0
 
     def stop_first(ranks: Ranks) -> None:
-        with ranks.failing_together():
+        with ranks.propagate_errors():
             if ranks.is_first:
                 raise Interrupted(signal.SIGTERM)
 

@@ -142,7 +142,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     last.write_bytes(content)
     folder.write_status(state="running")
     assert run_experiment(experiment, tmp_path / "whole").state == "done"
-    assert "step_000006.pt: no whole checkpoint" in capsys.readouterr().err
+    assert "step_000006.pt: not a complete checkpoint" in capsys.readouterr().err
     assert results(folder) == wanted
 
 

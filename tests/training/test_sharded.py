@@ -20,8 +20,8 @@ from whyadam.noise.record import NoiseRecord
 from whyadam.optimizers import build_optimizer
 from whyadam.tasks.problem import build_problem
 from whyadam.training.checkpoint import Checkpoints, TrainingState, load_checkpoint
-from whyadam.training.distributed import Replicated, joined_ranks
-from whyadam.training.fsdp import Sharded, blocks
+from whyadam.training.distributed import Replicated, process_group
+from whyadam.training.fsdp import Sharded, fsdp_units
 from whyadam.training.noise_meter import measure_run
 from whyadam.training.run import run_experiment
 from whyadam.training.run_folder import RunFolder
@@ -107,7 +107,7 @@ def test_each_process_holds_its_share(small: dict[str, Any], start_ranks: StartR
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
     def is_a_share() -> int:
-        with joined_ranks() as ranks:
+        with process_group() as ranks:
             problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed)
             whole = sum(parameter.numel() for parameter in problem.model.parameters())
             optimizer = build_optimizer(experiment.optimizer, problem.model.named_parameters())
@@ -225,7 +225,7 @@ def test_what_does_not_go_with_it_is_refused_at_once(key: str, value: object, sm
 def test_the_weights_of_a_block_are_fetched_together(gpt2: dict[str, Any]) -> None:
     experiment = parse_experiment(gpt2, "test")
     model = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed).model
-    assert blocks(model) == list(model.transformer.h)  # type: ignore[union-attr, arg-type]
+    assert fsdp_units(model) == list(model.transformer.h)  # type: ignore[union-attr, arg-type]
 
 
 def test_a_block_that_shares_weights_is_fetched_with_the_rest() -> None:
@@ -234,4 +234,4 @@ def test_a_block_that_shares_weights_is_fetched_with_the_rest() -> None:
     model.body = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2))
     model.head = nn.Linear(2, 2)
     model.head.weight = cast("nn.Linear", model.body[2]).weight
-    assert blocks(model) == [model.body[0], model.body[1]]
+    assert fsdp_units(model) == [model.body[0], model.body[1]]
