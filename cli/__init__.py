@@ -1,6 +1,6 @@
-"""The ``whyadam`` command: one file per subcommand, argument parsing and printing only.
+"""The ``whyadam`` command: a file per subcommand that parses arguments and prints; add a new one to the list below.
 
-Nothing heavy is imported here or at the top of a subcommand's file, so that ``--help`` answers at once.
+Heavy imports stay inside the functions of the subcommands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from . import best, diagnose, figure, hessian, listing, noise, report, reproduce, sweep, train, validate, verify
+from . import best, configs, diagnose, figure, hessian, noise, report, reproduce, sweep, train, verify
 
 app = typer.Typer(
     name="whyadam",
@@ -28,24 +28,21 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("reproduce")(reproduce.reproduce)
 app.command("verify")(verify.verify)
 app.command("report")(report.report)
-app.command("validate")(validate.validate)
-app.command("list")(listing.list_names)
+app.command("validate")(configs.validate)
+app.command("list")(configs.list_names)
 app.add_typer(figure.app, name="figure")
 
 
 def main() -> None:
-    """Run the command; a user error ends in one line and exit code 2, a failing disk or machine in 1."""
+    """Run the command; an error of the user ends in one line and exit code 2, an error of the system in 1."""
     from ..errors import UserError, printable
     from ..memory import keep_freed_memory
 
     keep_freed_memory()
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"whyadam: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"whyadam: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

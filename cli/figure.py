@@ -1,4 +1,4 @@
-"""``whyadam figure``: pictures out of run folders."""
+"""``whyadam figure``: pictures from run folders; a new picture is a function here with its drawing code in figures/."""
 
 from __future__ import annotations
 
@@ -10,44 +10,29 @@ import typer
 Runs = Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run folders, or folders that hold them.")]
 Step = Annotated[int | None, typer.Option(help="Which measured step; all of them by default.")]
 Adam = Annotated[bool, typer.Option("--adam", help="The blocks as Adam's preconditioner makes them.")]
+Out = Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")]
 
 app = typer.Typer(help="Draw pictures from run folders.", no_args_is_help=True)
 
 
-@app.callback()
-def figure() -> None:
-    """Draw pictures from run folders."""
-
-
 @app.command("loss")
-def loss(
-    runs: Runs,
-    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("loss"),
-) -> None:
+def loss(runs: Runs, out: Out = Path("loss")) -> None:
     """Draw train and evaluation loss against steps, with a band over seeds, and print the runs as a table."""
-    from ..figures.loss import draw_losses
+    from ..figures.loss import draw_losses, loss_table
     from ..figures.runs import find_runs, group_by_setting
-    from ..figures.tables import loss_table
 
     groups = group_by_setting(find_runs(runs))
     typer.echo(loss_table(groups))
-    for path in draw_losses(groups, out):
-        typer.echo(str(path))
+    _print(draw_losses(groups, out))
 
 
 @app.command("sensitivity")
-def sensitivity(
-    runs: Runs,
-    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path(
-        "sensitivity"
-    ),
-) -> None:
-    """Draw final evaluation loss against learning rate, a line an optimizer, with a band over seeds."""
+def sensitivity(runs: Runs, out: Out = Path("sensitivity")) -> None:
+    """Draw final evaluation loss against learning rate, a line per optimizer, with a band over seeds."""
     from ..figures.runs import find_runs
     from ..figures.tuning import compare, draw_sensitivity
 
-    for path in draw_sensitivity(compare(find_runs(runs)), out):
-        typer.echo(str(path))
+    _print(draw_sensitivity(compare(find_runs(runs)), out))
 
 
 @app.command("noise")
@@ -69,40 +54,29 @@ def noise(
 
     measured = find_noise(runs, "example" if examples else "batch")
     typer.echo(noise_table(measured))
-    for path in draw_noise(measured, out, step):
-        typer.echo(str(path))
+    _print(draw_noise(measured, out, step))
 
 
 @app.command("spectra")
-def spectra(
-    runs: Runs,
-    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("spectra"),
-) -> None:
+def spectra(runs: Runs, out: Out = Path("spectra")) -> None:
     """Draw the spectrum of the whole Hessian at each measured step."""
     from ..figures.hessian import draw_spectra, find_hessian
 
-    for path in draw_spectra(find_hessian(runs), out):
-        typer.echo(str(path))
+    _print(draw_spectra(find_hessian(runs), out))
 
 
 @app.command("blocks")
-def blocks(
-    runs: Runs,
-    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("blocks"),
-    step: Step = None,
-    adam: Adam = False,
-) -> None:
-    """Draw the Hessian spectrum of every block, in the order of the network."""
+def blocks(runs: Runs, out: Out = Path("blocks"), step: Step = None, adam: Adam = False) -> None:
+    """Draw the Hessian spectrum of every block, in network order."""
     from ..figures.hessian import draw_blocks, find_hessian
 
-    for path in draw_blocks(find_hessian(runs), out, step, adam=adam):
-        typer.echo(str(path))
+    _print(draw_blocks(find_hessian(runs), out, step, adam=adam))
 
 
 @app.command("js")
 def js(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path("js"),
+    out: Out = Path("js"),
     step: Step = None,
     measure: Annotated[str, typer.Option(help="A distance, as distances.csv spells it.")] = "js_distance",
     sigma: Annotated[
@@ -110,26 +84,27 @@ def js(
     ] = None,
     adam: Adam = False,
 ) -> None:
-    """Draw the distances between the spectra of all pairs of blocks as a heat map, beside their noise floors."""
+    """Draw the distances between the spectra of all pairs of blocks as a heat map, next to their noise floors."""
     from ..figures.hessian import draw_distances, find_hessian
 
-    for path in draw_distances(find_hessian(runs), out, step, measure=measure, sigma=sigma, adam=adam):
-        typer.echo(str(path))
+    _print(draw_distances(find_hessian(runs), out, step, measure=measure, sigma=sigma, adam=adam))
 
 
 @app.command("heterogeneity")
 def heterogeneity(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="Path of the picture; .png, .pdf and .svg are written.")] = Path(
-        "heterogeneity"
-    ),
+    out: Out = Path("heterogeneity"),
     measure: Annotated[str, typer.Option(help="A distance, as measures.csv spells it.")] = "js_distance",
 ) -> None:
-    """Draw and print, for several networks, how unlike their blocks are on average, beside the noise floor."""
+    """Draw and print, for several networks, how different their blocks are on average, next to the noise floor."""
     from ..figures.hessian import find_hessian
     from ..figures.heterogeneity import draw_heterogeneity, heterogeneity_table, mean_distances
 
     distances = mean_distances(find_hessian(runs), measure)
     typer.echo(heterogeneity_table(distances))
-    for path in draw_heterogeneity(distances, measure, out):
+    _print(draw_heterogeneity(distances, measure, out))
+
+
+def _print(paths: list[Path]) -> None:
+    for path in paths:
         typer.echo(str(path))

@@ -1,7 +1,4 @@
-"""Loss curves: train and evaluation loss against steps.
-
-Losses on rare labels against losses on frequent ones, by optimizer.
-"""
+"""Losses of runs: the table, the curves against steps, and losses on rare labels against those on frequent ones."""
 
 from __future__ import annotations
 
@@ -14,16 +11,44 @@ import numpy as np
 
 from .runs import Group
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, plot_mean_and_range, save_figure
+from .tables import aligned, over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
+COLUMNS = ("optimizer", "lr", "seeds", "state", "steps", "train loss", "eval loss", "best eval loss", "seconds")
 PANELS = {"train": "training loss (nats)", "eval": "evaluation loss (nats)"}
 
 
+def loss_table(groups: Sequence[Group]) -> str:
+    """One line per group of runs: means over its seeds, with their range; the lowest final evaluation loss first."""
+    return aligned(COLUMNS, map(_line, sorted(groups, key=_final_loss)))
+
+
+def _line(group: Group) -> tuple[str, ...]:
+    def cell(key: str, form: str) -> str:
+        return over_seeds([run.status[key] for run in group.runs if run.status.get(key) is not None], form)
+
+    return (
+        group.optimizer,
+        "" if group.lr is None else f"{group.lr:g}",
+        str(len(group.runs)),
+        ",".join(sorted({run.status["state"] for run in group.runs})),
+        cell("step", ".0f"),
+        cell("last_train_loss", ".3f"),
+        cell("last_eval_loss", ".3f"),
+        cell("best_eval_loss", ".3f"),
+        cell("seconds_training", ".0f"),
+    )
+
+
+def _final_loss(group: Group) -> float:
+    finished = [run.status.get("last_eval_loss") for run in group.runs if run.status["state"] != "diverged"]
+    return mean([loss for loss in finished if loss is not None] or [np.inf])
+
+
 def draw_losses(groups: Sequence[Group], out: Path) -> list[Path]:
-    """Draw a line a group of runs: the median over its seeds, with a band from the lowest to the highest.
+    """Draw a line per group of runs: the median over its seeds, with a band from minimum to maximum.
 
     A cross marks where a run diverged. The axes end above the losses at the start, so that an exploding run does not
     flatten the others.
@@ -74,7 +99,7 @@ def _highest_at_start(groups: Sequence[Group]) -> float:
 
 
 def _colors(groups: Sequence[Group]) -> list[str]:
-    """The optimizer's color; several groups of one optimizer go from light to full."""
+    """The optimizer's color; several groups of one optimizer range from light to full."""
     from matplotlib.colors import to_hex, to_rgb
 
     colors = []
@@ -90,7 +115,7 @@ def _colors(groups: Sequence[Group]) -> list[str]:
 
 
 def _labels(groups: Sequence[Group]) -> list[str]:
-    """The optimizer's name; with its learning rate where it appears more than once, with the run's name likewise."""
+    """The optimizer's name, with learning rate and run name where they differ between groups."""
     names = {group.experiment.name for group in groups}
     labels = []
     for group in groups:
@@ -104,13 +129,13 @@ def _labels(groups: Sequence[Group]) -> list[str]:
 
 
 Halves = Mapping[str, Sequence[tuple[float, float]]]
-"""Losses on the rarer and on the more frequent half, a pair a seed, by optimizer."""
+"""By optimizer: a pair per seed, the losses on the rarer and on the more frequent half of the labels."""
 
 
 def draw_halves(networks: Mapping[str, Halves], out: Path) -> list[Path]:
-    """Draw a panel a network with a point an optimizer: means over seeds, lines from the lowest to the highest.
+    """Draw a panel per network with a point per optimizer: means over seeds, lines from minimum to maximum.
 
-    Grey lines go through Adam: what lies on the dashed one is as far from Adam on rare labels as on frequent ones. The
+    Grey lines go through Adam; a point on the dashed one is as far from Adam on rare labels as on frequent ones. The
     legend is that of the last network.
 
     Args:

@@ -1,7 +1,4 @@
-"""Reading run folders back.
-
-Picking from the rows of a table.
-"""
+"""Run folders read back: config, status, curves and labels; neither torch nor pandas is imported."""
 
 from __future__ import annotations
 
@@ -18,14 +15,8 @@ from ..training.metrics import read_metrics
 from ..training.run_folder import read_status
 from .style import OPTIMIZER_LABELS
 
-
-class HasExperiment(Protocol):
-    """Whatever was read from a run folder."""
-
-    @property
-    def experiment(self) -> Experiment:
-        """The run's config."""
-        ...
+Rows = Sequence[Mapping[str, Any]]
+"""Rows of a table: numbers and text by column."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +33,20 @@ class Run:
         return read_metrics(self.path / "metrics.csv")
 
     def curve(self, split: str, column: str = "loss") -> tuple[list[int], list[float]]:
-        """Steps and values of one column in the rows of ``split``, where it is not empty."""
+        """Steps and values of one column in the rows of ``split``; empty fields are left out."""
         points = [(int(row["step"]), float(row[column])) for row in self.rows if row["split"] == split and row[column]]
         return [step for step, _ in points], [value for _, value in points]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed."""
+    """Runs that differ only in their seed."""
 
     runs: tuple[Run, ...]
 
     @property
     def experiment(self) -> Experiment:
-        """The config of the first of them."""
+        """The config of the first run."""
         return self.runs[0].experiment
 
     @property
@@ -65,7 +56,7 @@ class Group:
 
     @property
     def lr(self) -> float | None:
-        """The learning rate, if the rule has one."""
+        """The learning rate, if the optimizer has one."""
         return getattr(self.experiment.optimizer, "lr", None)
 
 
@@ -76,14 +67,22 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
         UserError: there is no run, or one cannot be read.
     """
     paths = list(paths)
-    folders = sorted({metrics.parent for path in paths for metrics in _metrics_below(path)})
-    if not folders:
+    # A run folder's own subfolders are not searched.
+    found = {
+        metrics.parent
+        for path in paths
+        for metrics in ([path / "metrics.csv"] if (path / "metrics.csv").exists() else path.rglob("metrics.csv"))
+    }
+    if not found:
         raise UserError(f"{', '.join(map(str, paths))}: no run folder here (one that holds a metrics.csv)")
-    return [_read_run(folder) for folder in folders]
+    return [
+        Run(folder, load_experiment(folder / "config.yaml"), read_status(folder / "status.json"))
+        for folder in sorted(found)
+    ]
 
 
 def group_by_setting(runs: Sequence[Run]) -> list[Group]:
-    """Runs gathered over their seeds, in the order of their first run."""
+    """Runs grouped by everything but the seed, in order of first appearance."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         without_seed = run.experiment.model_copy(update={"seed": 0})
@@ -91,31 +90,27 @@ def group_by_setting(runs: Sequence[Run]) -> list[Group]:
     return [Group(tuple(members)) for members in groups.values()]
 
 
+class HasExperiment(Protocol):
+    """A run with its config, whichever of its files were read."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The run's config."""
+        ...
+
+
 def labels(runs: Sequence[HasExperiment]) -> list[str]:
-    """Names of the runs: config and optimizer, and whatever else is not the same in all of them."""
-    parts = [_parts(run.experiment) for run in runs]
+    """Names of runs: config and optimizer, then the learning rate and the seed if the runs differ in them."""
+    parts = [_label_parts(run.experiment) for run in runs]
     shown = [number for number in range(len(parts[0])) if number < 2 or len({part[number] for part in parts}) > 1]
     return [", ".join(part[number] for number in shown if part[number]) for part in parts]
 
 
-def _parts(experiment: Experiment) -> tuple[str, ...]:
+def _label_parts(experiment: Experiment) -> tuple[str, ...]:
     optimizer = experiment.optimizer
     lr = getattr(optimizer, "lr", None)
     name = OPTIMIZER_LABELS.get(optimizer.name, optimizer.name)
     return experiment.name, name, "" if lr is None else f"lr {lr:g}", f"seed {experiment.seed}"
-
-
-def _metrics_below(path: Path) -> list[Path]:
-    here = path / "metrics.csv"
-    return [here] if here.exists() else list(path.rglob("metrics.csv"))
-
-
-def _read_run(folder: Path) -> Run:
-    return Run(folder, load_experiment(folder / "config.yaml"), read_status(folder / "status.json"))
-
-
-Rows = Sequence[Mapping[str, Any]]
-"""Numbers and text by column."""
 
 
 def select(rows: Rows, **wanted: Any) -> list[Any]:
@@ -124,5 +119,5 @@ def select(rows: Rows, **wanted: Any) -> list[Any]:
 
 
 def different(rows: Rows, column: str) -> list[Any]:
-    """The values of a column, each once, in order of appearance."""
+    """The distinct values of a column, in order of appearance."""
     return list(dict.fromkeys(row[column] for row in rows))

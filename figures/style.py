@@ -1,4 +1,4 @@
-"""One look for every picture."""
+"""The common style of all pictures: colors, labels, sizes and file formats."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-# Okabe & Ito's palette, told apart with every common colour blindness; a rule has the same colour in every picture.
+# Okabe & Ito's palette, distinguishable with every common color blindness.
 OPTIMIZER_COLORS = {
     "sgd": "#000000",
     "adam": "#0072B2",
@@ -25,10 +24,6 @@ OPTIMIZER_COLORS = {
     "normalized_sgd": "#8C6D31",
 }
 OTHER_COLOR = "#7F7F7F"
-
-ENDINGS = (".png", ".pdf", ".svg")
-"""Of the files that a picture is written to."""
-
 OPTIMIZER_LABELS = {
     "sgd": "SGD",
     "adam": "Adam",
@@ -40,10 +35,11 @@ OPTIMIZER_LABELS = {
     "signum": "Signum",
     "normalized_sgd": "normalized SGD",
 }
+SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def new_figure(columns: int, rows: int = 1, legend_entries: int = 0) -> Figure:
-    """An empty figure sized for its panels, and for a legend beside them; no window is opened."""
+    """An empty figure sized for its panels and for a legend beside them; no window is opened."""
     from matplotlib.figure import Figure
 
     legend_height = 0.25 * legend_entries + 0.5
@@ -51,30 +47,30 @@ def new_figure(columns: int, rows: int = 1, legend_entries: int = 0) -> Figure:
 
 
 def new_panels(count: int, columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, row by row."""
+    """A figure with ``count`` panels, row by row, at most ``columns`` in a row."""
     rows = -(-count // columns)
     figure = new_figure(min(count, columns), rows)
-    places = figure.subplots(rows, min(count, columns), squeeze=False).flatten()
-    for unused in places[count:]:
+    panels = figure.subplots(rows, min(count, columns), squeeze=False).flatten()
+    for unused in panels[count:]:
         unused.set_axis_off()
-    return figure, list(places[:count])
+    return figure, list(panels[:count])
 
 
 def plot_mean_and_range(
     axes: Axes, x: Sequence[float], y: Sequence[float], color: str, label: str | None = None
 ) -> None:
-    """A point at the means over seeds, with lines from the lowest to the highest."""
+    """Plot a point at the means over seeds, with lines from minimum to maximum in both directions."""
     axes.plot([mean(x)] * 2, [min(y), max(y)], color=color, alpha=0.5)
     axes.plot([min(x), max(x)], [mean(y)] * 2, color=color, alpha=0.5)
     axes.plot(mean(x), mean(y), "o", color=color, label=label)
 
 
 def save_figure(figure: Figure, out: Path) -> list[Path]:
-    """Write the figure as PNG, PDF and SVG beside each other.
+    """Write the figure as PNG, PDF and SVG.
 
     Args:
         figure: what to write.
-        out: the path without ending, or with one of the three; folders are made as needed.
+        out: the path with or without one of the three suffixes; missing folders are created.
 
     Returns:
         The three paths.
@@ -82,17 +78,22 @@ def save_figure(figure: Figure, out: Path) -> list[Path]:
     import matplotlib
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    _show_as_written(figure)
-    paths = [out.with_name(without_ending(out) + ending) for ending in ENDINGS]
+    _escape_invalid_math(figure)
+    paths = [out.with_name(without_ending(out) + suffix) for suffix in SUFFIXES]
+    # No date and a fixed salt: the same figure gives the same SVG.
     with matplotlib.rc_context({"svg.hashsalt": "whyadam"}):
         for path in paths:
-            # Without a date, and with names inside that do not change, the same figure is the same SVG.
             figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 
 
-def _show_as_written(figure: Figure) -> None:
-    """A name out of a config may hold dollar signs, and need not be a formula."""
+def without_ending(out: Path) -> str:
+    """The file name without the suffix that ``save_figure`` adds."""
+    return out.stem if out.suffix in SUFFIXES else out.name
+
+
+def _escape_invalid_math(figure: Figure) -> None:
+    """Show text literally where dollar signs (of a config's name, say) do not enclose valid math."""
     from matplotlib.mathtext import MathTextParser
     from matplotlib.text import Text
 
@@ -104,8 +105,3 @@ def _show_as_written(figure: Figure) -> None:
                     parser.parse(line)
             except ValueError:
                 text.set_parse_math(False)
-
-
-def without_ending(out: Path) -> str:
-    """The name of a picture without the ending that ``save_figure`` gives it."""
-    return out.stem if out.suffix in ENDINGS else out.name

@@ -1,31 +1,124 @@
-"""All benchmarks, one after another, and their ratios in one table in docs/benchmarks.md: `make bench`.
+"""All benchmarks one after another, and their ratios in a table in docs/benchmarks.md: `make bench`.
 
-On a machine that is otherwise idle; it takes three quarters of an hour. Interrupted, it goes on where it was. Names of
-benchmarks do some of them only; the page then has these alone.
+Needs an otherwise idle machine and three quarters of an hour; an interrupted run continues where it stopped. Arguments
+select benchmarks by name, and the page then has only these. The bench_*.py files import their clock, medians and the
+recording of ratios from here.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import os
+import platform
+import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from benching import ROWS, Ratio, machine, recorded
+import torch
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
 BENCHES = ("optimizers", "training", "noise", "hessian_libraries", "sweep", "hessian")
 BEGIN, END = "<!-- written by make bench: begin -->\n", "<!-- written by make bench: end -->\n"
+ROWS = "WHYADAM_BENCH_ROWS"
+"""Environment variable: a CSV file to which ``record`` appends."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One line of the table: a measurement over its baseline, both from the same run.
+
+    Attributes:
+        what: what was measured, and against what.
+        ratio: measurement over baseline.
+        asked: upper or lower limit, as ``≤ 0.95``; empty if there is none.
+        how: number of repetitions, clock and threads.
+    """
+
+    what: str
+    ratio: float
+    asked: str
+    how: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the ratio is within its limit."""
+        if not self.asked:
+            return True
+        sign, limit = self.asked.split()
+        return self.ratio <= float(limit) if sign == "≤" else self.ratio >= float(limit)
+
+
+def record(*ratios: Ratio) -> int:
+    """Print ratios and append them to the file that the environment names; an exit code, 1 if one misses its limit."""
+    for ratio in ratios:
+        asked = f", asked {ratio.asked}{'' if ratio.holds else ': missed'}" if ratio.asked else ""
+        print(f"{ratio.what}: {ratio.ratio:.3f}{asked} ({ratio.how})", flush=True)
+    if path := os.environ.get(ROWS):
+        with Path(path).open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, [field.name for field in fields(Ratio)]).writerows(map(asdict, ratios))
+    return int(not all(ratio.holds for ratio in ratios))
+
+
+class Clock:
+    """Processor time on one CPU thread, since other programs disturb it less; wall time otherwise."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        alone = device.type == "cpu" and torch.get_num_threads() == 1
+        self._read = time.process_time if alone else time.perf_counter
+        self.name = "processor time" if alone else "wall time"
+
+    def seconds(self) -> float:
+        """Seconds since an arbitrary moment, after all queued work of the device is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return self._read()
+
+
+def medians(work: Mapping[str, Callable[[], object]], rounds: int, clock: Clock) -> dict[str, float]:
+    """Median seconds of each function over interleaved rounds, after one warm-up round."""
+    durations: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds + 1):
+        for name, run in work.items():
+            start = clock.seconds()
+            run()
+            durations[name].append(clock.seconds() - start)
+    return {name: statistics.median(values[1:]) for name, values in durations.items()}
+
+
+def threads_in_words(device: torch.device) -> str:
+    """``GPU``, ``1 thread`` or ``2 threads``."""
+    threads = torch.get_num_threads()
+    return "GPU" if device.type == "cuda" else "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def machine() -> str:
+    """Processor, cores, memory, GPU and versions in one line."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = f"{names[0]} ({platform.machine()})" if names else platform.machine()
+    gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    parts = [f"{processor}, {os.cpu_count()} cores, {gibibytes:.0f} GiB"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    capability = torch.backends.cpu.get_cpu_capability()
+    parts.append(f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__} ({capability})")
+    return "; ".join(parts)
 
 
 def run(bench: str, rows: Path) -> None:
-    """Do a benchmark, which prints more than its ratios; ``rows`` is there once it has ended.
+    """Run a benchmark; ``rows`` exists once it has ended.
 
     Raises:
-        CalledProcessError: it ended without any ratio.
+        CalledProcessError: it ended without recording a ratio.
     """
     print(f"\n== {bench}", flush=True)
     rows.parent.mkdir(parents=True, exist_ok=True)
@@ -38,8 +131,15 @@ def run(bench: str, rows: Path) -> None:
     unfinished.replace(rows)
 
 
+def recorded(path: Path) -> list[Ratio]:
+    """The ratios that ``record`` has appended to a file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, [field.name for field in fields(Ratio)]))
+    return [Ratio(row["what"], float(row["ratio"]), row["asked"], row["how"]) for row in rows]
+
+
 def table(ratios: list[Ratio]) -> str:
-    """A Markdown table."""
+    """The ratios as a Markdown table."""
     lines = ["| measured / baseline | ratio | asked | | how |", "|---|---|---|---|---|"]
     for ratio in ratios:
         verdict = ("holds" if ratio.holds else "**missed**") if ratio.asked else ""
@@ -48,7 +148,7 @@ def table(ratios: list[Ratio]) -> str:
 
 
 def write(ratios: list[Ratio]) -> None:
-    """Put the table and the machine into the page, between its marks."""
+    """Replace the part of the page between its marks by the table and the machine."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     text = f"\n{datetime.date.today():%B %Y}; {machine()}.\n\n{table(ratios)}\n"
@@ -60,21 +160,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], help="all of them by default")
     chosen = parser.parse_args().benches or list(BENCHES)
-    for bench in chosen:
-        if not rows_of(bench).exists():
-            run(bench, rows_of(bench))
-    ratios = [ratio for bench in chosen for ratio in recorded(rows_of(bench))]
+    rows = {bench: FOLDER.parent / "build" / "bench" / f"{bench}.csv" for bench in chosen}
+    for bench, path in rows.items():
+        if not path.exists():
+            run(bench, path)
+    ratios = [ratio for path in rows.values() for ratio in recorded(path)]
     print(f"\n{machine()}\n\n{table(ratios)}")
     write(ratios)
     print(f"written to {PAGE}")
-    for bench in chosen:
-        rows_of(bench).unlink()
+    for path in rows.values():
+        path.unlink()
     return int(not all(ratio.holds for ratio in ratios))
-
-
-def rows_of(bench: str) -> Path:
-    """Where the ratios of a benchmark lie until all have ended."""
-    return FOLDER.parent / "build" / "bench" / f"{bench}.csv"
 
 
 if __name__ == "__main__":

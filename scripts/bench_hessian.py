@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benching import Ratio, record
+from bench import Ratio, record
 from torch import Tensor
 from whyadam.data import DATA
 from whyadam.hessian import (

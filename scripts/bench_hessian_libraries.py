@@ -16,8 +16,8 @@ from typing import Any
 import curvlinops
 import hessian_eigenthings
 import torch
+from bench import Clock, Ratio, medians, record
 from bench_hessian import tiny_gpt
-from benching import Clock, Ratio, medians, record
 from torch import Tensor, nn
 from whyadam.hessian import HessianOperator, slq
 from whyadam.tasks import Problem

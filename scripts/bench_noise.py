@@ -1,8 +1,8 @@
 """What measuring gradient noise costs on the quick BERT: `make bench`, on a machine that is otherwise idle.
 
-How much longer do N noise samples take than N plain gradients of the same batches? Does the peak memory grow with N?
-How much faster are single-example gradients all at once than one at a time? Each answer comes from a process of its
-own, set up as `whyadam` sets itself up, for each number of threads. Exits with 1 if an answer is bad.
+It compares N noise samples with N plain gradients of the same batches, the peak memory for few and many samples, and
+single-example gradients by vmap with a loop. Each answer comes from its own process, set up as the `whyadam` command
+is, for each number of threads. Exits with 1 if a ratio misses its limit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
 import torch
-from benching import Clock, Ratio, medians, record
+from bench import Clock, Ratio, medians, record, threads_in_words
 from torch import Tensor, nn
 from whyadam.configs.load import load_experiment
 from whyadam.memory import keep_freed_memory
@@ -57,17 +57,17 @@ class Bench:
         return self.problem.loss(model, to_device(batch, self.device))
 
     def take_gradients(self, count: int) -> None:
-        """Plain gradients of mini-batches, each thrown away."""
+        """Compute and discard plain gradients of mini-batches."""
         for micro_batches in self.draw.mini_batches(count):
             mean_gradient(self.model, self.loss, micro_batches)
 
     def take_noise(self, count: int) -> None:
-        """What a measurement does with the same mini-batches, up to the statistics."""
+        """Do what a measurement does with the same mini-batches, without the statistics."""
         reduction = Reduction(trained_parameters(self.model), NoiseSettings().coordinates, seed=0)
         reduction.reduce(batch_noise(self.model, self.loss, self.draw.mini_batches(count), self.reference))
 
     def seconds_of_examples(self, rounds: int, clock: Clock) -> dict[str, float]:
-        """Of the gradients of a batch's examples: one at a time, all at once, and their mean alone."""
+        """Median seconds of a batch's example gradients by loop and by vmap, and of their mean alone."""
         self.model.eval()
         (examples,) = self.draw.single_examples(BATCH_SIZE, BATCH_SIZE)
         return medians(
@@ -82,7 +82,7 @@ class Bench:
 
 
 def peak_mebibytes(device: torch.device, count: int) -> float:
-    """Peak memory of ``count`` noise samples: of the GPU, or of this process, which should do nothing else."""
+    """Peak memory of ``count`` noise samples: of the GPU, or of this process, which must do nothing else."""
     Bench(device).take_noise(count)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
@@ -92,8 +92,7 @@ def peak_mebibytes(device: torch.device, count: int) -> float:
 def compare(device: torch.device, rounds: int) -> int:
     """Record the ratios of durations; an exit code."""
     clock = Clock(device)
-    threads = torch.get_num_threads()
-    where = "GPU" if device.type == "cuda" else "1 thread" if threads == 1 else f"{threads} threads"
+    where = threads_in_words(device)
     how = f"median of {rounds} rounds, {clock.name}"
     bench = Bench(device)
     batches = {"plain": lambda: bench.take_gradients(MANY), "noise": lambda: bench.take_noise(MANY)}
@@ -103,7 +102,7 @@ def compare(device: torch.device, rounds: int) -> int:
     for length, overrides, asked in (("", (), "≥ 3.0"), (", contexts of 128", LONG, "")):
         seconds = Bench(device, overrides).seconds_of_examples(rounds, clock)
         for name, taken in seconds.items():
-            print(f"single-example gradients{length}, {where}, {name}: {1e3 * taken / BATCH_SIZE:.1f} ms an example")
+            print(f"single-example gradients{length}, {where}, {name}: {1e3 * taken / BATCH_SIZE:.1f} ms per example")
         what = f"single-example gradients{length}: loop"
         ratios += [
             Ratio(f"{what} / vmap, {where}", seconds["loop"] / seconds["vmap"], asked, how),
@@ -113,7 +112,7 @@ def compare(device: torch.device, rounds: int) -> int:
 
 
 def main() -> int:
-    """Ask a process for each answer."""
+    """Run a process for each answer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -130,7 +129,7 @@ def main() -> int:
     if arguments.alone:
         return compare(device, arguments.rounds)
 
-    # Torch reads this once, when it is imported: too late for a process to set it for itself.
+    # Torch reads this on import, so a process cannot set it for itself.
     environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "1"}
     command = [sys.executable, __file__, "--device", arguments.device, "--rounds", str(arguments.rounds)]
 

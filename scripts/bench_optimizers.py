@@ -1,8 +1,7 @@
 """What an optimizer step costs on the parameters of GPT2-nano (13.9 million): `make bench`.
 
 Ours, as they are and with fused=True, against torch's fused AdamW and fused SGD with momentum, and against torch's
-AdamW as it is, in turns in one process; a process for each number of threads. Exits with 1 if a rule is slower than it
-should be.
+AdamW, interleaved in one process; a process for each number of threads. Exits with 1 if a rule misses its limit.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import subprocess
 import sys
 
 import torch
-from benching import Clock, Ratio, medians, record
+from bench import Clock, Ratio, medians, record, threads_in_words
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from whyadam.models.base import Head
@@ -32,11 +31,11 @@ ASKED = {
     "CClip": ("AdamW", "≤ 1.0"),
     "GClip": ("AdamW", "≤ 1.0"),
 }
-"""What a step may cost, as a multiple of a step of torch's."""
+"""The most that a step may cost, as a multiple of a step of torch's."""
 
 
 def optimizers(device: torch.device) -> dict[str, Optimizer]:
-    """Each with parameters of its own, and gradients that stay."""
+    """Each with its own parameters and fixed gradients."""
     with torch.device("meta"):
         shapes = [parameter.shape for parameter in GPT2Nano().build(Head("causal_lm", VOCABULARY)).parameters()]
 
@@ -64,11 +63,10 @@ def compare(device: torch.device, repeats: int) -> int:
     clock = Clock(device)
     steps = {name: optimizer.step for name, optimizer in optimizers(device).items()}
     times = medians(steps, repeats, clock)
-    threads = torch.get_num_threads()
-    where = "GPU" if device.type == "cuda" else "1 thread" if threads == 1 else f"{threads} threads"
+    where = threads_in_words(device)
     how = f"median of {repeats} steps, {clock.name}"
     print(f"\n{where}, {how}\n")
-    print("| optimizer | ms a step | " + " | ".join(f"of {name}" for name in BASELINES) + " |")
+    print("| optimizer | ms per step | " + " | ".join(f"of {name}" for name in BASELINES) + " |")
     print("|---|---|---|---|---|")
     for name, taken in times.items():
         ratios = " | ".join(f"{taken / times[baseline]:.2f}" for baseline in BASELINES)
@@ -83,7 +81,7 @@ def compare(device: torch.device, repeats: int) -> int:
 
 
 def main() -> int:
-    """Print the tables, from a process for each number of threads."""
+    """Run a process for each number of threads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])

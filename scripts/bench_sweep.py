@@ -1,7 +1,7 @@
-"""What a sweep costs beside its training: on a machine that is otherwise idle.
+"""Overhead of a sweep over its training, on an otherwise idle machine: `make bench`.
 
-The seconds of `whyadam sweep` over many short GPT2-nano runs, over the seconds that their training and evaluation take
-one after another in one process with one thread, divided by the number of jobs. Exits with 1 if that is too much.
+The seconds of `whyadam sweep` over many short GPT2-nano runs, over the seconds of their training and evaluation one
+after another in one process with one thread, divided by the number of jobs. Exits with 1 if the ratio misses its limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
-from benching import Ratio, record
+from bench import Ratio, record
 from whyadam.studies.sweeps.plan import Sweep, plan
 from whyadam.training.run import run_experiment
 
@@ -26,7 +26,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
 
 def seconds_of_sweep(sweep: Sweep, jobs: int, out: Path) -> float:
-    """Wall-clock time of the command, from its start to its end."""
+    """Wall-clock time of the command."""
     steps = sweep.set["training.steps"]
     command = [sys.executable, "-m", "whyadam.cli", "sweep", sweep.config, "-s", f"training.steps={steps}"]
     command += ["--grid", f"optimizer.lr={','.join(map(str, RATES))}", "--seeds", ",".join(map(str, sweep.seeds or ()))]
@@ -36,7 +36,7 @@ def seconds_of_sweep(sweep: Sweep, jobs: int, out: Path) -> float:
 
 
 def seconds_of_training(sweep: Sweep, out: Path) -> float:
-    """Training and evaluation of the same runs in this process, one after another, after one to warm up."""
+    """Training and evaluation of the same runs in this process, one after another, after a warm-up run."""
     torch.set_num_threads(1)
     trials = plan(sweep)
     run_experiment(trials[0].experiment, out / "warm")
@@ -46,7 +46,7 @@ def seconds_of_training(sweep: Sweep, out: Path) -> float:
 
 
 def seconds_in_folders(sweep: Sweep, out: Path) -> float:
-    """What the finished runs themselves call training and measuring."""
+    """Training and measuring time that the finished runs report."""
     statuses = [trial.folder(out).read_status() for trial in plan(sweep)]
     return sum(status["seconds_training"] + status["seconds_measuring"] for status in statuses)
 

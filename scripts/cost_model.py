@@ -1,9 +1,9 @@
-"""What the configs for large machines cost, computed and not timed: the table of docs/scale.md.
+"""The cost of the configs for large machines, computed and not timed: the table of docs/scale.md.
 
-Of each config it counts the parameters, without a download, and from them the floating-point operations of a step: for
-text 6 for each parameter and token, and 12 for each layer, token, earlier token and dimension of the attention; for
-images three times those of torch's FlopCounterMode for a forward pass. Time is operations over peak times utilisation,
-and on several GPUs the sum of the gradients besides, which the training loop does after the backward pass.
+It counts a config's parameters, without a download, and the floating-point operations of a step: for text 6 per
+parameter and token plus 12 per layer, token, earlier token and attention dimension; for images three times the count of
+torch's FlopCounterMode for a forward pass. Time is operations over (peak x utilisation), on several GPUs plus the
+all-reduce of the gradients, which the training loop does after the backward pass.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from whyadam.training.schedules import number_of_steps
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 VOCABULARIES = {"google-bert/bert-base-uncased": 30_522, "openai-community/gpt2": 50_257, "tinyshakespeare.txt": 65}
-"""Sizes of those that a config does not state."""
+"""Vocabulary sizes that the configs do not state."""
 
 EXAMPLES = {"squad": 87_599, "imagenet": 1_281_167, "cifar10": 50_000}
-"""Training examples of what configs train on for a number of epochs."""
+"""Training examples of the data sets that configs use by epochs."""
 
 CLASSES = {"imagenet": 1000, "cifar10": 10}
 IMAGE_SIZES = {"cifar10": 32}
 
-GPUS_A_MACHINE = 8
-BYTES_A_GRADIENT = 4
+GPUS_PER_MACHINE = 8
+BYTES_PER_GRADIENT = 4
 BILLION = 1e9
 NOT_APPLICABLE = "-"
 
@@ -43,10 +43,10 @@ class Machine:
     """GPUs and what connects them.
 
     Attributes:
-        peak: floating-point operations a second of a GPU, by the config's precision.
-        utilisation: the share of them that training reaches.
-        inside: bytes a second that a GPU sends to others of its machine.
-        between: bytes a second that a GPU sends to other machines.
+        peak: floating-point operations per second and GPU, by the config's precision.
+        utilisation: the share of the peak that training reaches.
+        inside: bytes per second that a GPU sends to others of its machine.
+        between: bytes per second that a GPU sends to other machines.
     """
 
     peak: dict[str, float]
@@ -57,16 +57,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run of a config takes.
+    """The cost of a run.
 
     Attributes:
         config: its file.
         precision: of the forward pass.
-        parameters: that are trained.
+        parameters: trained ones.
         steps: of the run.
-        batch_size: examples a step.
-        tokens: a step; None for images.
-        operations: a step.
+        batch_size: examples per step.
+        tokens: per step; None for images.
+        operations: per step.
     """
 
     config: str
@@ -78,24 +78,24 @@ class Cost:
     operations: float
 
     def efficiency(self, machine: Machine, gpus: int) -> float:
-        """Time on one GPU over ``gpus`` times the time on ``gpus`` GPUs, with a sum of the gradients in a ring."""
+        """Time on one GPU over ``gpus`` times the time on ``gpus`` GPUs, with a ring all-reduce of the gradients."""
         if gpus == 1:
             return 1.0
-        link = machine.inside if gpus <= GPUS_A_MACHINE else machine.between
-        sent = 2 * (gpus - 1) / gpus * BYTES_A_GRADIENT * self.parameters
-        computing = self._seconds_a_step(machine) / gpus
+        link = machine.inside if gpus <= GPUS_PER_MACHINE else machine.between
+        sent = 2 * (gpus - 1) / gpus * BYTES_PER_GRADIENT * self.parameters
+        computing = self._seconds_per_step(machine) / gpus
         return computing / (computing + sent / link)
 
     def hours(self, machine: Machine, gpus: int) -> float:
-        """Of the whole run, evaluation and measurements left out."""
-        return self.steps * self._seconds_a_step(machine) / gpus / self.efficiency(machine, gpus) / 3600
+        """Hours of the whole run without evaluation and measurements."""
+        return self.steps * self._seconds_per_step(machine) / gpus / self.efficiency(machine, gpus) / 3600
 
-    def _seconds_a_step(self, machine: Machine) -> float:
+    def _seconds_per_step(self, machine: Machine) -> float:
         return self.operations / (machine.peak[self.precision] * machine.utilisation)
 
 
 def configs() -> list[Path]:
-    """Those for large machines."""
+    """The configs for large machines."""
     return [path for folder in ("paper", "gpu") for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 
 
@@ -125,7 +125,7 @@ def cost_of(path: Path) -> Cost:
 
 
 def build(experiment: Experiment) -> nn.Module:
-    """The model without weights; of a pretrained one the same model."""
+    """The model on the meta device; a pretrained one without its weights."""
     settings = experiment.model
     if getattr(settings, "pretrained", None) is not None:
         settings = settings.model_copy(update={"pretrained": None})
@@ -140,18 +140,18 @@ def build(experiment: Experiment) -> nn.Module:
 
 
 def data_name(experiment: Experiment) -> str:
-    """What it is called here: the folder's name where the source is any folder."""
+    """The name of the data set: the folder's name for ``image_folder``."""
     data = experiment.data
     return str(data.path) if data.name == "image_folder" else data.name  # type: ignore[union-attr]
 
 
 def image_size(experiment: Experiment) -> int:
-    """Height and width of the images."""
+    """Height and width of the images in pixels."""
     return IMAGE_SIZES.get(data_name(experiment)) or experiment.data.image_size  # type: ignore[union-attr]
 
 
 def forward_operations(model: nn.Module, size: int) -> int:
-    """Of a forward pass with one image, products and sums counted each; several images, for BatchNorm has two."""
+    """Operations of a forward pass per image, products and sums counted each; run on two images for BatchNorm."""
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(2, 3, size, size, device="meta"))
     return counter.get_total_flops() // 2
@@ -185,7 +185,7 @@ def table(costs: list[Cost], machine: Machine) -> Iterator[str]:
 
 
 def rounded(number: float) -> str:
-    """To two digits, or to a whole number."""
+    """Two significant digits, or a whole number from 100 on."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
 
 

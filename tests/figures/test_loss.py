@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from whyadam.configs.load import dump_experiment, parse_experiment
 from whyadam.errors import UserError
-from whyadam.figures.loss import draw_losses
+from whyadam.figures.loss import draw_losses, loss_table
 from whyadam.figures.runs import find_runs, group_by_setting
-from whyadam.figures.tables import loss_table
 from whyadam.training.metrics import MetricsFile, MetricsRow
 from whyadam.training.run_folder import RunFolder
 

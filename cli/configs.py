@@ -1,4 +1,4 @@
-"""``whyadam list``: what a config can name."""
+"""``whyadam list`` and ``whyadam validate``: what a config can name, and whether it is valid; nothing runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .train import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +42,12 @@ def _registry(what: Listed) -> Registry[Any]:
     from ..optimizers.registry import OPTIMIZERS
     from ..tasks.registry import TASKS
 
-    registries: dict[Listed, Registry[Any]] = {
-        Listed.optimizers: OPTIMIZERS,
-        Listed.models: MODELS,
-        Listed.data: DATA,
-        Listed.tasks: TASKS,
-        Listed.noise_laws: NOISE_LAWS,
+    registries: dict[str, Registry[Any]] = {
+        "optimizers": OPTIMIZERS,
+        "models": MODELS,
+        "data": DATA,
+        "tasks": TASKS,
+        "noise-laws": NOISE_LAWS,
     }
     return registries[what]
 
@@ -60,10 +62,27 @@ def _entries(registry: Registry[Any]) -> Iterator[tuple[str, str]]:
 def _configs() -> Iterator[tuple[str, str]]:
     from ..configs.load import SHIPPED
 
+    here = Path.cwd()
     for path in sorted(SHIPPED.glob("*/*.yaml")):
         first_line = path.read_text(encoding="utf-8").splitlines()[0]
-        yield _as_typed(path), first_line.removeprefix("#").strip()
+        yield str(path.relative_to(here) if path.is_relative_to(here) else path), first_line.removeprefix("#").strip()
 
 
-def _as_typed(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML configs.")],
+    overrides: Overrides = None,
+) -> None:
+    """Check configs: keys, types, and whether model, data and task fit together. Nothing is loaded or downloaded."""
+    from ..configs.load import ConfigError, load_experiment
+
+    wrong = 0
+    for file in files:
+        try:
+            load_experiment(file, overrides or [])
+        except ConfigError as error:
+            wrong += 1
+            for problem in error.problems:
+                typer.echo(f"{error.source}: {problem}", err=True)
+        else:
+            typer.echo(f"{file}: valid")
+    raise typer.Exit(2 if wrong else 0)
