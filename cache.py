@@ -6,6 +6,7 @@ Where relative data paths are looked up: below ``$WHYADAM_DATA``, then below the
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -83,13 +84,37 @@ def _fingerprint(path: Path) -> str:
     return f"{path.stat().st_size} {start}"
 
 
+PACKAGE = "package:"
+"""``package:NAME/PATH`` is a path in the folder of the installed package NAME."""
+
+
 def candidates(path: str | Path) -> list[Path]:
-    """The places where ``path`` may lie, in the order in which they are tried."""
+    """The places where ``path`` may lie, in the order in which they are tried.
+
+    Raises:
+        UserError: it begins with ``package:`` and there is no such package.
+    """
+    if str(path).startswith(PACKAGE):
+        name, _, below = str(path).removeprefix(PACKAGE).partition("/")
+        return [package_folder(name) / below]
     path = Path(path).expanduser()
     if path.is_absolute():
         return [path]
     folders = [Path(os.environ["WHYADAM_DATA"]).expanduser()] if os.environ.get("WHYADAM_DATA") else []
     return [folder / path for folder in [*folders, Path.cwd()]]
+
+
+def package_folder(name: str) -> Path:
+    """The folder of an installed package, none of whose code is run.
+
+    Raises:
+        UserError: there is no package of that name.
+    """
+    # A spec of a top-level name is found without importing anything.
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{PACKAGE}{name}: there is no installed package of that name")
+    return Path(spec.submodule_search_locations[0])
 
 
 def find(path: str | Path, key: str) -> Path:
@@ -115,6 +140,6 @@ def local_folder(path: str, key: str) -> Path | None:
     Raises:
         UserError: ``path`` is written like a folder, and there is none.
     """
-    if path.startswith((".", "/", "~")):
+    if path.startswith((".", "/", "~", PACKAGE)):
         return find(path, key)
     return next((place for place in candidates(path) if place.is_dir()), None)

@@ -8,6 +8,7 @@ from .hf_text import HFText
 from .image_folder import ImageFolder
 from .kjv_questions import KJVQuestions
 from .mnist5k import MNIST5k
+from .packaged_text import SOTU, WikiLeads
 from .quadratic import Quadratic
 from .squad import SQuAD
 from .text import KJV, TextFile
@@ -16,6 +17,20 @@ from .zipf import Zipf
 
 DATA: Registry[DataSettings] = Registry(
     "data",
-    [KJV, TextFile, HFText, MNIST5k, CIFAR10, FashionMNIST, ImageFolder, KJVQuestions, SQuAD, Zipf, Quadratic],
+    [
+        KJV,
+        SOTU,
+        WikiLeads,
+        TextFile,
+        HFText,
+        MNIST5k,
+        CIFAR10,
+        FashionMNIST,
+        ImageFolder,
+        KJVQuestions,
+        SQuAD,
+        Zipf,
+        Quadratic,
+    ],
     custom=CustomData,
 )

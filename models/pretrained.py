@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cache import PACKAGE, find
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
@@ -19,7 +21,7 @@ def load_pretrained(
     """The model of a checkpoint, in float32 and training mode; a head that it lacks gets random weights.
 
     Args:
-        source: folder, or name on the Hugging Face hub.
+        source: folder, ``package:NAME/PATH`` in an installed package, or name on the Hugging Face hub.
         model_class: the class of transformers that has the right head.
         expected: the family, sizes and vocabulary that the checkpoint must have.
         options: entries of the checkpoint's configuration to replace.
@@ -32,7 +34,9 @@ def load_pretrained(
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
-    if source.startswith(("/", ".", "~")):
+    if source.startswith(PACKAGE):
+        source = str(find(source, "model.pretrained"))
+    elif source.startswith(("/", ".", "~")):
         source = str(Path(source).expanduser())
         if not Path(source).is_dir():
             raise ValueError(f"model.pretrained: there is no folder {source}")

@@ -69,8 +69,8 @@ class LanguageModelSettings(TransformerSettings):
 
     Attributes:
         n_positions: the longest sequence in tokens.
-        pretrained: folder or hub name of a trained checkpoint in transformers' format; random weights by default. The
-            sizes must be the checkpoint's.
+        pretrained: folder, ``package:NAME/PATH`` or hub name of a trained checkpoint in transformers' format, whose
+            sizes these must be; random weights by default.
     """
 
     causal: ClassVar[bool]
