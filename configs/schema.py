@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
+from ..data import DATA
 from ..data.base import CustomData
 from ..data.noise_laws import NOISE_LAWS
-from ..data.registry import DATA
 from ..hessian.settings import HessianSettings
 from ..models.base import CustomModel
 from ..models.registry import MODELS
 from ..noise.settings import NoiseSettings
 from ..optimizers.registry import OPTIMIZERS
 from ..settings import Settings
-from ..tasks.registry import TASKS
+from ..tasks import TASKS
 
 
 def check_combination(experiment: Experiment) -> None:

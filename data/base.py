@@ -1,4 +1,4 @@
-"""What every data source says about itself before it is loaded, and what it gives when it is."""
+"""Data sources: their settings, and the four kinds of data they load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 Key = tuple[int, int]
-"""(epoch, index): what is drawn for a key never depends on what was drawn before it."""
+"""(epoch, index): a random draw for a key depends on the key alone, not on earlier draws."""
 
 Kind = Literal["images", "text", "questions", "quadratics"]
 

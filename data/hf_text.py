@@ -1,7 +1,4 @@
-"""Text of any size through the `datasets` library.
-
-Rows of a set of the Hugging Face hub, or of a local folder, through the `datasets` library.
-"""
+"""Text of any size through the `datasets` library: sets of the Hugging Face hub, or local folders."""
 
 from __future__ import annotations
 
@@ -12,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt, field_validator
 
-from ..cache import local_folder
+from ..cache import content_digest, local_folder
 from ..errors import UserError
 from ..settings import Settings
-from .text import Documents, TextSettings
+from .corpus import TextSettings
+from .tokenization import Documents
 
 Part = Literal["train", "evaluation"]
 
@@ -45,8 +43,6 @@ class HubSource(Settings):
 
     def version(self) -> str:
         """Changes when the keys or the local files do."""
-        from ..cache import local_folder
-
         folder = local_folder(self.path, "data.sources.path")
         files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
         listing = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -99,8 +95,6 @@ class HFText(TextSettings):
         return self._part("train"), self._part("evaluation")
 
     def _part(self, part: Part) -> Documents:
-        from ..cache import content_digest
-
         def read() -> Iterator[str]:
             for source in self.sources:
                 yield from source.documents(part, self.streaming)

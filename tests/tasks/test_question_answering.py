@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from whyadam.data.base import Question
-from whyadam.tasks.span_extraction import SpanTask, best_spans
+from whyadam.tasks.question_answering import SpanTask, best_spans
 
 
 def batch_of(task: SpanTask, indices: range) -> dict[str, Tensor]:
@@ -19,8 +19,8 @@ def batch_of(task: SpanTask, indices: range) -> dict[str, Tensor]:
 
 
 def batches(task: SpanTask, size: int) -> list[dict[str, Tensor]]:
-    pieces = len(task.evaluation)
-    return [batch_of(task, range(i, min(i + size, pieces))) for i in range(0, pieces, size)]
+    chunks = len(task.evaluation)
+    return [batch_of(task, range(i, min(i + size, chunks))) for i in range(0, chunks, size)]
 
 
 @pytest.mark.parametrize("longest", [1, 3, 50])
@@ -46,10 +46,10 @@ Answerer = Callable[[int, SpanTask], list[tuple[float, int, int]]]
 
 
 def answering(task: SpanTask, answerer: Answerer) -> nn.Module:
-    """A model that scores, for each piece, the spans that ``answerer`` lists as (score, start, end)."""
+    """A model that scores, for each chunk, the spans that ``answerer`` lists as (score, start, end)."""
     by_ids = {}
-    for index, piece in enumerate(task.evaluation.pieces):
-        by_ids.setdefault(tuple(piece.input_ids.tolist()), []).append(answerer(index, task))
+    for index, chunk in enumerate(task.evaluation.chunks):
+        by_ids.setdefault(tuple(chunk.input_ids.tolist()), []).append(answerer(index, task))
 
     class Model(nn.Module):
         def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> SimpleNamespace:
@@ -64,22 +64,22 @@ def answering(task: SpanTask, answerer: Answerer) -> nn.Module:
 
 def right(index: int, task: SpanTask) -> list[tuple[float, int, int]]:
     """Sure of the answer where it is; elsewhere of [CLS], and a little of some other span."""
-    piece = task.evaluation.pieces[index]
-    if piece.answer == (0, 0):
-        return [(50.0, 0, 0), (4.0, piece.context_start, piece.context_start)]
-    return [(20.0, 0, 0), (10.0, *piece.answer)]
+    chunk = task.evaluation.chunks[index]
+    if chunk.answer == (0, 0):
+        return [(50.0, 0, 0), (4.0, chunk.context_start, chunk.context_start)]
+    return [(20.0, 0, 0), (10.0, *chunk.answer)]
 
 
 def wrong(index: int, task: SpanTask) -> list[tuple[float, int, int]]:
     """Sure of a word beside the answer."""
-    piece = task.evaluation.pieces[index]
-    beside = piece.answer[0] - 1 if piece.answer[0] > piece.context_start else piece.answer[1] + 1
-    return [(10.0, beside, beside)] if piece.answer != (0, 0) else []
+    chunk = task.evaluation.chunks[index]
+    beside = chunk.answer[0] - 1 if chunk.answer[0] > chunk.context_start else chunk.answer[1] + 1
+    return [(10.0, beside, beside)] if chunk.answer != (0, 0) else []
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_the_right_spans_score_one(span_task: SpanTask, size: int) -> None:
-    """Catches a piece without the answer that wins because it is the first, the last, or sure of [CLS]."""
+    """Catches a chunk without the answer that wins because it is the first, the last, or sure of [CLS]."""
     scores = span_task.evaluate(answering(span_task, right), batches(span_task, size))
     assert (scores.exact_match, scores.f1) == (1.0, 1.0)
     assert scores.perplexity is None
@@ -92,12 +92,12 @@ def test_the_wrong_spans_score_zero(span_task: SpanTask) -> None:
 
 
 def test_scores_are_shares_of_the_questions_seen(bind: Callable[..., SpanTask], ask: Callable[..., Question]) -> None:
-    """One answer of three is right, one has one of two words; catches percent, and pieces counted as questions."""
+    """One answer of three is right, one has one of two words; catches percent, and chunks counted as questions."""
     task = bind([ask(0, 40, 3, 1), ask(1, 6, 2, 2), ask(2, 6, 5, 1)])
-    third = next(i for i, piece in enumerate(task.evaluation.pieces) if piece.question == 2)
+    third = next(i for i, chunk in enumerate(task.evaluation.chunks) if chunk.question == 2)
 
     def answerer(index: int, task: SpanTask) -> list[tuple[float, int, int]]:
-        start, end = task.evaluation.pieces[index].answer
+        start, end = task.evaluation.chunks[index].answer
         if index == third:
             return [(9.0, start - 1, start - 1)]
         return [(9.0, start, start)] if end else []
@@ -110,7 +110,7 @@ def test_scores_are_shares_of_the_questions_seen(bind: Callable[..., SpanTask], 
 def test_any_accepted_answer_is_right(bind: Callable[..., SpanTask], ask: Callable[..., Question]) -> None:
     question = ask(0, 10, 4, 1)
     task = bind([replace(question, answers=("w4", "w6"), answer_starts=(question.answer_starts[0], 24))])
-    place = task.evaluation.pieces[0].answer[0] + 2
+    place = task.evaluation.chunks[0].answer[0] + 2
     scores = task.evaluate(answering(task, lambda *_: [(9.0, place, place)]), batches(task, 1))
     assert (scores.exact_match, scores.f1) == (1.0, 1.0)
 
@@ -147,15 +147,15 @@ class Reader(nn.Module):
 
 
 def loss_by_hand(task: SpanTask, model: nn.Module, index: int) -> Tensor:
-    """One piece without padding."""
+    """One chunk without padding."""
     batch = batch_of(task, range(index, index + 1))
     output = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-    start, end = task.evaluation.pieces[index].answer
+    start, end = task.evaluation.chunks[index].answer
     return -(output.start_logits.log_softmax(1)[0, start] + output.end_logits.log_softmax(1)[0, end]) / 2
 
 
 def test_the_loss_is_the_mean_of_both_ends_whatever_the_padding(span_task: SpanTask) -> None:
-    """Catches a softmax over padding, which makes the loss of a piece depend on its batch."""
+    """Catches a softmax over padding, which makes the loss of a chunk depend on its batch."""
     model = Reader().double()
     loss, count = span_task.loss(model, batch_of(span_task, range(len(span_task.train))))
     expected = sum(loss_by_hand(span_task, model, index) for index in range(len(span_task.train)))
@@ -171,10 +171,10 @@ def test_evaluating_nothing_is_refused(span_task: SpanTask) -> None:
         span_task.evaluate(Reader(), [])
 
 
-def test_a_question_whose_pieces_are_not_all_there_is_not_scored(
+def test_a_question_whose_chunks_are_not_all_there_is_not_scored(
     bind: Callable[..., SpanTask], ask: Callable[..., Question]
 ) -> None:
-    """An evaluation of the first N pieces would otherwise look for an answer where it is not."""
+    """An evaluation of the first N chunks would otherwise look for an answer where it is not."""
     task = bind([ask(0, 6, 2, 1), ask(1, 40, 35, 1)])
     assert len(task.evaluation) > 2
     scores = task.evaluate(answering(task, right), [batch_of(task, range(2))])

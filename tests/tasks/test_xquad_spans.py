@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from whyadam.data import DATA
 from whyadam.data.base import Question, Questions
-from whyadam.data.registry import DATA
 from whyadam.tasks import TASKS
-from whyadam.tasks.span_extraction import SpanTask
+from whyadam.tasks.question_answering import SpanTask
 
 
 @pytest.fixture
@@ -29,16 +29,16 @@ def ends_within_a_word(question: Question) -> bool:
 
 @pytest.mark.parametrize(("max_length", "stride"), [(384, 128), (192, 64)])
 def test_every_answer_is_found_in_its_labels(questions: Questions, max_length: int, stride: int) -> None:
-    """Catches what hand-made contexts lack: accents, unknown characters, quotation marks, answers across pieces."""
+    """Catches what hand-made contexts lack: accents, unknown characters, quotation marks, answers across chunks."""
     settings = TASKS["question_answering"].model_validate({"max_length": max_length, "stride": stride})
     task = settings.bind(questions, seed=0)
     assert isinstance(task, SpanTask)
     for examples, asked in ((task.train, questions.train), (task.evaluation, questions.evaluation)):
         found = set()
-        for index, piece in enumerate(examples.pieces):
-            assert len(piece.input_ids) <= max_length
-            if piece.answer != (0, 0):
-                found.add(piece.question)
-                text, answer = examples.text(index, *piece.answer), asked[piece.question].answers[0]
-                assert text == answer or (text.startswith(answer) and ends_within_a_word(asked[piece.question]))
+        for index, chunk in enumerate(examples.chunks):
+            assert len(chunk.input_ids) <= max_length
+            if chunk.answer != (0, 0):
+                found.add(chunk.question)
+                text, answer = examples.text(index, *chunk.answer), asked[chunk.question].answers[0]
+                assert text == answer or (text.startswith(answer) and ends_within_a_word(asked[chunk.question]))
         assert found == set(range(len(asked)))
