@@ -19,7 +19,7 @@ Part = Literal["train", "evaluation"]
 
 
 class HubSource(Settings):
-    """What ``datasets.load_dataset(path, name, split=…)`` loads; a row is a document.
+    """A set that ``datasets.load_dataset(path, name, split=…)`` loads; each row is a document.
 
     Attributes:
         path: hub id, or a local folder of text, JSON, CSV or Parquet files.
@@ -50,13 +50,12 @@ class HubSource(Settings):
 
     def documents(self, part: Part, streaming: bool) -> Iterator[str]:
         """The documents of one part."""
-        if self.evaluation_split is not None:
-            documents = self._texts(self.split if part == "train" else self.evaluation_split, streaming)
-        elif part == "train":
-            documents = islice(self._texts(self.split, streaming), self.evaluation_documents, None)
-        else:
-            documents = islice(self._texts(self.split, streaming), self.evaluation_documents)
-        return islice(documents, self.max_documents) if part == "train" else documents
+        if part == "evaluation":
+            if self.evaluation_split is not None:
+                return self._texts(self.evaluation_split, streaming)
+            return islice(self._texts(self.split, streaming), self.evaluation_documents)
+        held_out = self.evaluation_documents if self.evaluation_split is None else 0
+        return islice(islice(self._texts(self.split, streaming), held_out, None), self.max_documents)
 
     def _texts(self, split: str, streaming: bool) -> Iterator[str]:
         """The text of every row that has one."""
