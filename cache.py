@@ -1,6 +1,7 @@
-"""Files that are made once and kept in the user's cache folder, named by what they were made from.
+"""Files on the user's disk: the cache, and the lookup of data paths.
 
-Where relative data paths are looked up: below ``$WHYADAM_DATA``, then below the working folder.
+Cached files are made once and named by what they were made from. Relative data paths are looked up below
+``$WHYADAM_DATA``, then below the working folder.
 """
 
 from __future__ import annotations

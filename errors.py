@@ -1,4 +1,4 @@
-"""The errors that any room may raise and that mean something to whoever catches them, and how they are shown."""
+"""The errors that every package may raise, and how their text is shown on a terminal."""
 
 
 class UserError(ValueError):
@@ -6,9 +6,9 @@ class UserError(ValueError):
 
 
 class DivergedError(ArithmeticError):
-    """A loss or a gradient is no finite number any more."""
+    """A loss or a gradient is NaN or infinite."""
 
 
 def printable(text: str) -> str:
-    """The text with the signs that a terminal would obey, such as escape sequences and line ends, written out."""
-    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
+    """The text with control characters, such as escape sequences and line ends, written out."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)

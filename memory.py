@@ -1,4 +1,4 @@
-"""What a process does with memory that its tensors have let go of."""
+"""Settings of the process's memory allocator."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> None:
-    """From here on, keep freed memory for the next tensor, and ask for large pages; what is computed stays the same.
+    """Keep freed memory for the next tensor from here on, and ask for large pages; results stay the same.
 
-    The system fills each page with zeros when it is first touched, and glibc gives large blocks back as soon as they
+    The system fills each page with zeros when it is first touched, and glibc returns large allocations as soon as they
     are freed. So every step pays again for the memory of its largest tensors, a fifth of a GPT2-nano's step on a CPU.
     The price is a sixth more memory at the peak. For large pages, call it before torch is imported.
 
-    Nothing happens where there is no glibc, or to what the environment sets: variables that begin with MALLOC_, and
+    It does nothing without glibc, and leaves alone what the environment sets: variables that begin with MALLOC_, and
     torch's THP_MEM_ALLOC_ENABLE.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -1,10 +1,7 @@
-"""The base of every typed piece of a config file, and of everything a config can name.
+"""The base of every typed section of a config file, and of everything a config chooses by name.
 
-Nothing here imports torch: a config is read, checked and listed in a fraction of a second.
-
-What a name stands for, and helping with one that is not known.
-
-Choosing an implementation by name: a table of settings classes, or a user's own ``package.module:Class``.
+A name is an entry of a registry or a user's own ``package.module:Class``. Nothing here imports torch: a config is read,
+checked and listed in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from .errors import UserError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint: the known name most like ``name``, or all of them where none is."""
+    """A hint: the known name most similar to ``name``, or all of them where none is."""
     known = list(known)
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
@@ -65,11 +62,11 @@ class Settings(BaseModel):
 
 
 class Summarized(Settings):
-    """Settings whose docstring's first line tells a user what they are."""
+    """Settings that are described to users by the first line of their docstring."""
 
     @classmethod
     def summary(cls) -> str:
-        """One line that says what the choice is."""
+        """The first line of the docstring."""
         return (cls.__doc__ or "").strip().splitlines()[0]
 
 
@@ -106,7 +103,7 @@ class CustomSettings(Summarized):
         return dict(self.model_extra or {})
 
     def create(self, *positional: Any, **keywords: Any) -> Any:
-        """What the user's class gives for ``positional``, the keys of its section and ``keywords``.
+        """The result of calling the user's class with ``positional``, the keys of its section and ``keywords``.
 
         Raises:
             UserError: it cannot be imported, or refuses its arguments.

@@ -1,8 +1,6 @@
-"""From a YAML file and overrides to an Experiment, and back.
+"""From a YAML file and overrides to an Experiment, and back; whatever is wrong is one line that names the key.
 
-What is wrong with a config, in one line that names the key and the nearest valid name.
-
-YAML as configs are written in it: plain values only, no key twice, nothing that grows when it is read.
+The YAML of configs holds plain values: no key twice, and nothing that grows when it is read.
 """
 
 from __future__ import annotations
@@ -25,6 +23,21 @@ from .schema import Experiment
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+SHIPPED = Path(__file__).parent
+
+UNIDENTIFYING: dict[str, Any] = {
+    "name": True,
+    "training": {"device", "workers", "checkpoint_every", "keep_checkpoints", "activation_checkpointing", "shard"},
+    "hessian": {"processes"},
+}
+"""Keys that change no result: a run stays the same run when they change."""
+
+LARGEST_FILE = 2**18
+"""Bytes; the largest shipped config has 2,000, and PyYAML takes seconds for this many."""
+
+MOST_VALUES = 10_000
+"""Aliases let a file of 500 bytes stand for billions of values."""
+
 
 class ConfigError(UserError):
     """A config that cannot be run.
@@ -36,157 +49,11 @@ class ConfigError(UserError):
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.source = source
-        self.problems = tuple(map(_shortened, problems))
+        lines = map(printable, problems)
+        self.problems = tuple(line if len(line) <= 500 else f"{line[:500]}…" for line in lines)
         more = len(self.problems) - 1
         tail = f" (and {more} more: whyadam validate shows all)" if more else ""
         super().__init__(f"{source}: {self.problems[0]}{tail}")
-
-
-def _shortened(problem: str) -> str:
-    """In one line of bearable length, whatever a file's keys and values hold."""
-    shown = printable(problem)
-    return shown if len(shown) <= 500 else f"{shown[:500]}…"
-
-
-def explain(error: ValidationError) -> list[str]:
-    """One line for each key that pydantic found wrong."""
-    by_key: dict[str, str] = {}
-    for details in error.errors(include_url=False):
-        key, line = _explain_one(details)
-        by_key.setdefault(key or line, line)
-    return list(by_key.values())
-
-
-def _is_key(part: str) -> bool:
-    # A plain union (batch_size: a number or "full") appends the branch it tried, which no user wrote.
-    return part.isidentifier() and part not in ("int", "float")
-
-
-def _shown(value: Any) -> str:
-    try:
-        return f"{value!r:.60}"
-    except ValueError:  # an integer of more digits than Python is willing to write
-        return f"a {type(value).__name__} that is too long to show"
-
-
-def _explain_one(details: ErrorDetails) -> tuple[str, str]:
-    context = details.get("ctx", {})
-    location = [str(part) for part in details["loc"] if isinstance(part, int) or _is_key(part)]
-    if "key" in context:
-        location.append(context["key"])
-    key = ".".join(location)
-    given = _shown(details["input"])
-    match details["type"]:
-        case "value_error" if not key:
-            message = str(context["error"])
-            return message.partition(":")[0], message
-        case "value_error":
-            message = str(context["error"])
-        case "missing":
-            message = "missing"
-        case "unknown_key" | "unknown_name" | "no_name" | "no_section":
-            message = details["msg"]
-        case "literal_error":
-            known = [name.strip(" '") for name in str(context["expected"]).replace(" or ", ", ").split(",")]
-            hint = nearest(given.strip("'"), known)
-            message = f"{given} is not one of {', '.join(known)}; {hint}"
-        case _:
-            reason = details["msg"].removeprefix("Input ")
-            message = f"{reason[0].lower()}{reason[1:]}, got {given}"
-    return key, f"{key}: {message}"
-
-
-LARGEST_FILE = 2**18
-"""Bytes; the largest shipped config has 2,000, and PyYAML takes seconds for this many."""
-
-MOST_VALUES = 10_000
-"""Aliases let a file of 500 bytes stand for billions of values."""
-
-
-def read_file(path: Path) -> Any:
-    """The values in a file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such YAML; one line.
-    """
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise ValueError(f"has more than {LARGEST_FILE} bytes, no config is that large")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("is not a UTF-8 text file") from None
-    return parse(text)
-
-
-def parse(text: str) -> Any:
-    """The values in a text.
-
-    Raises:
-        ValueError: it is no such YAML; one line.
-    """
-    try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except Exception as error:  # PyYAML raises half a dozen kinds for a date, a number or a tag that is none
-        raise ValueError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that reads 1e-3 as a number, and refuses a key given twice, which YAML would let win silently."""
-
-    def get_single_node(self) -> yaml.Node | None:
-        node: yaml.Node | None = super().get_single_node()
-        if node is not None:
-            _count_values(node, {})
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value} is given twice", node.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-# PyYAML keeps to YAML 1.1, where a number with an exponent needs a point and a sign: 1.0e-3.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _count_values(node: yaml.Node, counts: dict[int, int | None]) -> int:
-    """How many values a node stands for with every alias written out; each node is looked at once."""
-    if id(node) in counts:
-        known = counts[id(node)]
-        if known is None:
-            raise ValueError("an anchor stands for something that holds its own alias")
-        return known
-    counts[id(node)] = None
-    count = 1
-    if isinstance(node, yaml.MappingNode):
-        count += sum(_count_values(part, counts) for pair in node.value for part in pair)
-    elif isinstance(node, yaml.SequenceNode):
-        count += sum(_count_values(part, counts) for part in node.value)
-    if count > MOST_VALUES:
-        raise ValueError(f"it stands for more than {MOST_VALUES} values, no config has that many")
-    counts[id(node)] = count
-    return count
-
-
-SHIPPED = Path(__file__).parent
-
-UNIDENTIFYING: dict[str, Any] = {
-    "name": True,
-    "training": {"device", "workers", "checkpoint_every", "keep_checkpoints", "activation_checkpointing", "shard"},
-    "hessian": {"processes"},
-}
-"""Keys that change no result: a run stays the same run when they change."""
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -218,6 +85,21 @@ def parse_experiment(values: Mapping[str, Any], source: str) -> Experiment:
         raise ConfigError(source, explain(error)) from None
 
 
+def dump_experiment(experiment: Experiment) -> str:
+    """The resolved config as YAML, every default written out; ``load_experiment`` reads it back."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+
+
+def identity(experiment: Experiment) -> str:
+    """Eight hexadecimal digits that stand for everything that may change the results.
+
+    Keys left at their default are left out, so a key that a later version adds does not change old identities.
+    """
+    given = experiment.model_dump(mode="json", exclude_defaults=True, exclude=UNIDENTIFYING)
+    text = json.dumps(given, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys of a YAML file.
 
@@ -237,26 +119,18 @@ def read_any_yaml(path: Path) -> Any:
         ConfigError: it is missing, no text, or no YAML.
     """
     try:
-        return read_file(path)
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise ValueError(f"has more than {LARGEST_FILE} bytes, no config is that large")
+        return _parse_yaml(content.decode("utf-8"))
     except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+        problem = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = "is not a UTF-8 text file"
     except ValueError as error:
-        raise ConfigError(str(path), [str(error)]) from None
-
-
-def dump_experiment(experiment: Experiment) -> str:
-    """The resolved config as YAML, every default written out; ``load_experiment`` reads it back."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
-
-
-def identity(experiment: Experiment) -> str:
-    """Eight hexadecimal digits that stand for everything that may change the results.
-
-    Keys left at their default are left out, so a key that a later version adds does not change old identities.
-    """
-    given = experiment.model_dump(mode="json", exclude_defaults=True, exclude=UNIDENTIFYING)
-    text = json.dumps(given, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+        problem = str(error)
+    raise ConfigError(str(path), [problem])
 
 
 def parse_override(override: str) -> tuple[str, Any]:
@@ -278,7 +152,7 @@ def parse_value(text: str, source: str) -> Any:
         ConfigError: it is none; ``source`` begins the message.
     """
     try:
-        return parse(text)
+        return _parse_yaml(text)
     except ValueError as error:
         raise ConfigError(source, [f"the value {error}"]) from None
 
@@ -314,3 +188,100 @@ def apply_change(values: dict[str, Any], key: str, value: Any, source: str) -> N
         # Another optimizer (model, data, task) starts from its own defaults: the old one's keys mean something else.
         values.clear()
     values[last] = deepcopy(value)
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One line for each key that pydantic found wrong."""
+    by_key: dict[str, str] = {}
+    for details in error.errors(include_url=False):
+        key, line = _explain_one(details)
+        by_key.setdefault(key or line, line)
+    return list(by_key.values())
+
+
+def _explain_one(details: ErrorDetails) -> tuple[str, str]:
+    context = details.get("ctx", {})
+    location = [str(part) for part in details["loc"] if isinstance(part, int) or _is_key(part)]
+    if "key" in context:
+        location.append(context["key"])
+    key = ".".join(location)
+    try:
+        given = f"{details['input']!r:.60}"
+    except ValueError:  # an integer of more digits than Python is willing to write
+        given = f"a {type(details['input']).__name__} that is too long to show"
+    match details["type"]:
+        case "value_error" if not key:
+            message = str(context["error"])
+            return message.partition(":")[0], message
+        case "value_error":
+            message = str(context["error"])
+        case "missing":
+            message = "missing"
+        case "unknown_key" | "unknown_name" | "no_name" | "no_section":
+            message = details["msg"]
+        case "literal_error":
+            known = [name.strip(" '") for name in str(context["expected"]).replace(" or ", ", ").split(",")]
+            hint = nearest(given.strip("'"), known)
+            message = f"{given} is not one of {', '.join(known)}; {hint}"
+        case _:
+            reason = details["msg"].removeprefix("Input ")
+            message = f"{reason[0].lower()}{reason[1:]}, got {given}"
+    return key, f"{key}: {message}"
+
+
+def _is_key(part: str) -> bool:
+    # A plain union (batch_size: a number or "full") appends the branch it tried, which no user wrote.
+    return part.isidentifier() and part not in ("int", "float")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that reads 1e-3 as a number, and refuses a key given twice, which YAML would let win silently."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _count_values(node, {})
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    problem = f"the key {key.value} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+# PyYAML keeps to YAML 1.1, where a number with an exponent needs a point and a sign: 1.0e-3.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _parse_yaml(text: str) -> Any:
+    """The values in a text; a ValueError of one line where it is no such YAML."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except Exception as error:  # PyYAML raises half a dozen kinds for a date, a number or a tag that is none
+        raise ValueError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _count_values(node: yaml.Node, counts: dict[int, int | None]) -> int:
+    """How many values a node stands for with every alias written out; each node is visited once."""
+    if id(node) in counts:
+        known = counts[id(node)]
+        if known is None:
+            raise ValueError("an anchor stands for something that holds its own alias")
+        return known
+    counts[id(node)] = None
+    count = 1
+    if isinstance(node, yaml.MappingNode):
+        count += sum(_count_values(part, counts) for pair in node.value for part in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        count += sum(_count_values(part, counts) for part in node.value)
+    if count > MOST_VALUES:
+        raise ValueError(f"it stands for more than {MOST_VALUES} values, no config has that many")
+    counts[id(node)] = count
+    return count

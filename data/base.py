@@ -1,4 +1,4 @@
-"""What every data source says about itself before it is loaded, and what it gives when it is."""
+"""Data sources: their settings, and the four kinds of data they load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 Key = tuple[int, int]
-"""(epoch, index): what is drawn for a key never depends on what was drawn before it."""
+"""(epoch, index): a random draw for a key depends on the key alone, not on earlier draws."""
 
 Kind = Literal["images", "text", "questions", "quadratics"]
 
@@ -102,7 +102,7 @@ class NoisyQuadratic:
     """A quadratic ½ wᵀHw whose gradient has noise.
 
     Attributes:
-        train: batches ``{"noise": float32 [n, size]}``, a vector that is added to the gradient for each example.
+        train: batches ``{"noise": float32 [n, size]}``, the vector added to each example's gradient.
         evaluation: the same with vectors of zeros.
         hessian: H, float32 ``[size, size]``.
         block_sizes: of H's diagonal blocks.
@@ -138,7 +138,7 @@ class CustomData(CustomSettings):
     """A user's own data: a callable that returns ``Data`` for the other keys of its section."""
 
     def load(self, seed: int) -> Data:
-        """What the user's callable returns; it gets ``seed`` beside the keys of the config."""
+        """The data that the user's callable returns; it gets ``seed`` beside the keys of the config."""
         data = self.create(seed=seed)
         if not isinstance(data, Data):
             known = "Images, Text, Questions or NoisyQuadratic"

@@ -1,4 +1,4 @@
-"""Which examples each step takes, and fetching them; all of it a function of the seed and the step."""
+"""Which examples each step takes, and fetching them: both a function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .base import Batch, Examples, Key
 class BatchOrder:
     """The keys of each step: every epoch goes through the examples in an order of its own.
 
-    What is left at an epoch's end and does not fill a batch is left out of that epoch.
+    An incomplete batch at an epoch's end is dropped.
 
     Args:
         length: number of examples.
-        batch_size: examples a step, or ``full`` for all of them.
+        batch_size: examples per step, or ``full`` for all of them.
         seed: the experiment's seed.
         start_step: the first step to take; the keys of a step do not depend on it.
 
     Attributes:
-        batch_size: examples a step.
-        steps_per_epoch: how many batches an epoch has.
+        batch_size: examples per step.
+        steps_per_epoch: batches per epoch.
         start_step: the first step to take.
 
     Raises:
@@ -100,7 +100,7 @@ def evaluation_batches(
 
 
 class _ByKeys(Dataset[Batch]):
-    """What a DataLoader needs to see in examples: a list of keys goes in, a batch comes out."""
+    """Examples as a DataLoader takes them: a list of keys goes in, a batch comes out."""
 
     def __init__(self, examples: Examples) -> None:
         self._examples = examples

@@ -1,4 +1,4 @@
-"""From documents to one long row of token ids on disk."""
+"""Running text: from documents to one long row of token ids on disk, and the settings that all its sources share."""
 
 from __future__ import annotations
 
@@ -6,40 +6,57 @@ import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import torch
-from tqdm import tqdm
+from pydantic import PositiveInt
 
 from ..cache import cached_file, content_digest
 from ..errors import UserError
-from .base import Text
-from .text import Documents, TextSettings
-from .tokenization import Tokenizer, load_tokenizer, pieces, use_one_thread
+from .base import DataSettings, Kind, Text
+from .tokenization import Documents, Tokenizer, TokenizerSettings, chunks, load_tokenizer, use_one_thread
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = "1"
 """Part of every cached token file's name; raised when the same text and tokenizer should give other files."""
 
-PIECES_AT_ONCE = 256
+CHUNKS_AT_ONCE = 256
 
 
-def load_text(train: Documents, evaluation: Documents, settings: TextSettings) -> Text:
-    """Both parts as tokens, from the cache where they are there.
+class TextSettings(TokenizerSettings, DataSettings):
+    """A source of running text, cut into sequences.
 
-    The tensors are views of files: they take no memory beyond what is read of them, and must not be written to.
-
-    Raises:
-        UserError: a part has no full block; the message names it.
+    Attributes:
+        block_size: length of one example in tokens.
     """
-    tokenizer = load_tokenizer(settings, train)
-    train_tokens, evaluation_tokens = (
-        _load_tokens(part, tokenizer, settings.block_size) for part in (train, evaluation)
-    )
-    use_one_thread()
-    return Text(train_tokens, evaluation_tokens, tokenizer, settings.block_size)
+
+    kind: ClassVar[Kind] = "text"
+    block_size: PositiveInt = 128
+
+    def parts(self) -> tuple[Documents, Documents]:
+        """The training part and the part that is held out."""
+        raise NotImplementedError
+
+    def load(self, seed: int) -> Text:
+        """The text as tokens, from the cache where they are there; nothing in it is drawn.
+
+        The tensors are views of files: they take no memory beyond what is read of them, and must not be written to.
+
+        Raises:
+            UserError: a file is missing, damaged or too short; the message is one line and names it.
+        """
+        parts = self.parts()
+        tokenizer = load_tokenizer(self, parts[0])
+        train, evaluation = (_load_tokens(part, tokenizer, self.block_size) for part in parts)
+        use_one_thread()
+        return Text(train, evaluation, tokenizer, self.block_size)
 
 
 def _load_tokens(documents: Documents, tokenizer: Tokenizer, block_size: int) -> torch.Tensor:
+    import numpy as np
+    import torch
+
     key = content_digest(FORMAT, documents.digest, tokenizer.digest())
     path = cached_file(f"tokens/{key}.int32", lambda path: _write_tokens(documents, tokenizer, path))
     count = path.stat().st_size // np.dtype(np.int32).itemsize
@@ -53,20 +70,23 @@ def _load_tokens(documents: Documents, tokenizer: Tokenizer, block_size: int) ->
 
 
 def _write_tokens(documents: Documents, tokenizer: Tokenizer, path: Path) -> None:
-    marked = _marked_pieces(documents)
+    import numpy as np
+    from tqdm import tqdm
+
+    marked = _marked_chunks(documents)
     separator = [tokenizer.separator_id]
     title = f"tokens of {documents.source}"
     bar = tqdm(desc=title, unit=" tokens", unit_scale=True, delay=5, disable=None)
     with path.open("wb") as file, bar:
-        while group := list(islice(marked, PIECES_AT_ONCE)):
-            encoded = tokenizer.encode_many([piece for _, piece in group])
+        while group := list(islice(marked, CHUNKS_AT_ONCE)):
+            encoded = tokenizer.encode_many([chunk for _, chunk in group])
             for (follows_document, _), ids in zip(group, encoded, strict=True):
                 np.array(separator + ids if follows_document else ids, dtype=np.int32).tofile(file)
             bar.update(sum(map(len, encoded)))
 
 
-def _marked_pieces(documents: Documents) -> Iterator[tuple[bool, str]]:
-    """All pieces in order, each with whether a separator goes before it."""
+def _marked_chunks(documents: Documents) -> Iterator[tuple[bool, str]]:
+    """All chunks in order, each with whether a separator precedes it."""
     for number, document in enumerate(documents.read()):
-        for place, piece in enumerate(pieces(document)):
-            yield number > 0 and place == 0, piece
+        for place, chunk in enumerate(chunks(document)):
+            yield number > 0 and place == 0, chunk

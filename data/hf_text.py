@@ -1,7 +1,4 @@
-"""Text of any size through the `datasets` library.
-
-Rows of a set of the Hugging Face hub, or of a local folder, through the `datasets` library.
-"""
+"""Text of any size through the `datasets` library: sets of the Hugging Face hub, or local folders."""
 
 from __future__ import annotations
 
@@ -12,16 +9,17 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt, field_validator
 
-from ..cache import local_folder
+from ..cache import content_digest, local_folder
 from ..errors import UserError
 from ..settings import Settings
-from .text import Documents, TextSettings
+from .corpus import TextSettings
+from .tokenization import Documents
 
 Part = Literal["train", "evaluation"]
 
 
 class HubSource(Settings):
-    """What ``datasets.load_dataset(path, name, split=…)`` loads; a row is a document.
+    """A set that ``datasets.load_dataset(path, name, split=…)`` loads; each row is a document.
 
     Attributes:
         path: hub id, or a local folder of text, JSON, CSV or Parquet files.
@@ -45,8 +43,6 @@ class HubSource(Settings):
 
     def version(self) -> str:
         """Changes when the keys or the local files do."""
-        from ..cache import local_folder
-
         folder = local_folder(self.path, "data.sources.path")
         files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
         listing = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -54,13 +50,12 @@ class HubSource(Settings):
 
     def documents(self, part: Part, streaming: bool) -> Iterator[str]:
         """The documents of one part."""
-        if self.evaluation_split is not None:
-            documents = self._texts(self.split if part == "train" else self.evaluation_split, streaming)
-        elif part == "train":
-            documents = islice(self._texts(self.split, streaming), self.evaluation_documents, None)
-        else:
-            documents = islice(self._texts(self.split, streaming), self.evaluation_documents)
-        return islice(documents, self.max_documents) if part == "train" else documents
+        if part == "evaluation":
+            if self.evaluation_split is not None:
+                return self._texts(self.evaluation_split, streaming)
+            return islice(self._texts(self.split, streaming), self.evaluation_documents)
+        held_out = self.evaluation_documents if self.evaluation_split is None else 0
+        return islice(islice(self._texts(self.split, streaming), held_out, None), self.max_documents)
 
     def _texts(self, split: str, streaming: bool) -> Iterator[str]:
         """The text of every row that has one."""
@@ -99,8 +94,6 @@ class HFText(TextSettings):
         return self._part("train"), self._part("evaluation")
 
     def _part(self, part: Part) -> Documents:
-        from ..cache import content_digest
-
         def read() -> Iterator[str]:
             for source in self.sources:
                 yield from source.documents(part, self.streaming)

@@ -1,24 +1,22 @@
-"""A folder of images, sorted into one folder a class."""
+"""A folder of images, sorted into one folder per class."""
 
 from __future__ import annotations
 
 from itertools import groupby, islice, zip_longest
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import PositiveInt
 
+from ..cache import find
 from ..errors import UserError
 from .base import Examples, Images
-from .images import AugmentedImageSettings, Channels
-
-if TYPE_CHECKING:
-    from .image_examples import Preparation
+from .images import AugmentedImageSettings, Channels, ImageFiles, Preparation
 
 
 class ImageFolder(AugmentedImageSettings):
-    """Any tree of images with one folder a class, such as ImageNet's ``train/`` and ``val/``.
+    """Any tree of images with one folder per class, such as ImageNet's ``train/`` and ``val/``.
 
     Attributes:
         path: the folder that holds the next two.
@@ -48,9 +46,6 @@ class ImageFolder(AugmentedImageSettings):
         Raises:
             UserError: a folder is missing, has no images or other classes than the other; the message is one line.
         """
-        from ..cache import find
-        from .image_examples import Preparation
-
         folder = find(self.path, "data.path")
         train_folder, evaluation_folder = folder / self.train_folder, folder / self.evaluation_folder
         classes, train = _listing(train_folder, "data.train_folder", self.limit)
@@ -69,8 +64,6 @@ class ImageFolder(AugmentedImageSettings):
     def _examples(self, files: list[tuple[str, int]], preparation: Preparation) -> Examples:
         import torch
 
-        from .image_examples import ImageFiles
-
         examples = ImageFiles([file for file, _ in files], torch.tensor([label for _, label in files]), preparation)
         return examples.in_memory() if self.in_memory else examples
 
@@ -78,7 +71,7 @@ class ImageFolder(AugmentedImageSettings):
 def _listing(folder: Path, key: str, limit: int | None) -> tuple[list[str], list[tuple[str, int]]]:
     """The classes, and every file with its label: the first file of each class, then the second of each, and so on.
 
-    So the first few are of all classes, where an evaluation takes no more.
+    So an evaluation of the first few sees all classes.
     """
     from torchvision.datasets import ImageFolder as Tree
 

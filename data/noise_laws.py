@@ -1,7 +1,7 @@
-"""Laws of noise whose tail is known: settings that a config can name, exact draws, and moments in closed form.
+"""Noise laws of known tail index: settings that a config can name, exact draws, and moments in closed form.
 
-All are centred: the mean is 0 where there is one, and the law is symmetric unless it says otherwise. ``tail_index`` is
-the α of P(|x| > t) ∼ t^−α; the moments E|x|^order of order below α are finite, the others are not.
+All are centred: the mean is 0 where it exists, and the law is symmetric unless it says otherwise. ``tail_index`` is the
+α of P(|x| > t) ∼ t^−α; the moments E|x|^order of order below α are finite, the others are not.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class NoiseLaw(NamedSettings):
 
     @property
     def tail_index(self) -> float:
-        """α of the law's tail; infinite where all moments exist."""
-        raise NotImplementedError
+        """α of the law's tail: its setting ``alpha``, if it has one; infinite where all moments exist."""
+        return float(getattr(self, "alpha", math.inf))
 
     def draw(self, shape: Sequence[int], generator: Generator) -> Tensor:
         """Independent draws, float64, on the generator's device."""
@@ -42,11 +42,6 @@ class Gaussian(NoiseLaw):
     """Standard normal noise."""
 
     name: Literal["gaussian"] = "gaussian"
-
-    @property
-    def tail_index(self) -> float:
-        """Infinite."""
-        return math.inf
 
     def draw(self, shape: Sequence[int], generator: Generator) -> Tensor:
         """Standard normal draws."""
@@ -66,11 +61,6 @@ class StudentT(NoiseLaw):
     name: Literal["student_t"] = "student_t"
     alpha: Annotated[float, Field(gt=0)] = 1.5
 
-    @property
-    def tail_index(self) -> float:
-        """The degrees of freedom."""
-        return self.alpha
-
     def draw(self, shape: Sequence[int], generator: Generator) -> Tensor:
         """√(α(U^(−2/α) − 1)) · cos 2πV from uniform U and V."""
         radius = _uniform(shape, generator).pow_(-2 / self.alpha).sub_(1).mul_(self.alpha).sqrt_()
@@ -82,7 +72,7 @@ class StudentT(NoiseLaw):
 
 
 class Pareto(NoiseLaw):
-    """Pareto's law P(y > t) = t^−alpha above 1, with a random sign or, one-sided, less its mean.
+    """Pareto's law P(y > t) = t^−alpha above 1, with a random sign or, one-sided, minus its mean.
 
     Attributes:
         alpha: the tail index.
@@ -98,11 +88,6 @@ class Pareto(NoiseLaw):
         if not self.symmetric and self.alpha <= 1:
             raise ValueError(f"alpha: {self.alpha} gives no mean to subtract; above 1, or symmetric: true")
         return self
-
-    @property
-    def tail_index(self) -> float:
-        """``alpha``."""
-        return self.alpha
 
     def draw(self, shape: Sequence[int], generator: Generator) -> Tensor:
         """U^(−1/alpha) from a uniform U, signed or centred."""

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 from ..cache import content_digest, package_folder
 from ..errors import UserError
 from .base import Fraction
-from .text import Documents, TextSettings
+from .corpus import TextSettings
+from .tokenization import Documents
 
 
 class PackagedText(TextSettings):

@@ -1,9 +1,4 @@
-"""Questions about texts, in the format of SQuAD v1.1.
-
-Reading questions in the format of SQuAD v1.1, and holding every answer against its context.
-
-What the sources of questions have in common: one tokenizer for texts and questions.
-"""
+"""Questions about texts in the format of SQuAD v1.1, each answer checked against its context."""
 
 from __future__ import annotations
 
@@ -12,11 +7,85 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from ..cache import find
+from ..cache import content_digest, find
 from ..errors import UserError
-from .base import Fraction, Kind, Question, Questions
+from .base import DataSettings, Fraction, Kind, Question, Questions
 from .hf_text import rows
-from .text import Documents, TokenizedSettings
+from .tokenization import Documents, TokenizerSettings, load_tokenizer, use_one_thread
+
+
+class QuestionSettings(TokenizerSettings, DataSettings):
+    """A source of questions, and one tokenizer for contexts and questions."""
+
+    kind: ClassVar[Kind] = "questions"
+    tokenizer: Literal["char", "bpe", "wordpiece", "pretrained"] = "wordpiece"
+
+    def with_tokenizer(self, train: list[Question], evaluation: list[Question], source: str) -> Questions:
+        """The questions with a tokenizer trained on the contexts and questions of the training part.
+
+        Args:
+            train: questions to train on.
+            evaluation: questions held out.
+            source: what an error message calls where they come from.
+        """
+        texts = list(dict.fromkeys(text for question in train for text in (question.context, question.question)))
+        documents = Documents(f"the training part of {source}", content_digest(*texts), lambda: texts)
+        tokenizer = load_tokenizer(self, documents)
+        use_one_thread()
+        return Questions(train, evaluation, tokenizer)
+
+
+class SQuAD(QuestionSettings):
+    """SQuAD v1.1, or any file of its format: questions answered by a part of a text.
+
+    A score is SQuAD's only if the held-out part is SQuAD's complete development set. XQuAD, for one, is a part of that.
+
+    Attributes:
+        path: JSON file to train on.
+        evaluation_path: JSON file to evaluate on; without it, the last articles of ``path`` are held out.
+        hub: hub id, such as ``rajpurkar/squad``, instead of files; its splits are ``train`` and ``validation``.
+        evaluation_fraction: share of the articles that is held out.
+    """
+
+    paper = "Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text"
+
+    name: Literal["squad"] = "squad"
+    path: str | None = None
+    evaluation_path: str | None = None
+    hub: str | None = None
+    evaluation_fraction: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give either path or hub")
+        if self.hub is not None and self.evaluation_path is not None:
+            raise ValueError("evaluation_path goes with path, not with hub")
+        return self
+
+    def load(self, seed: int) -> Questions:
+        """All questions, and a tokenizer trained on the texts and questions of the training part.
+
+        Raises:
+            UserError: a file is missing, not of the format, or an answer is not where it should be; the message is one
+                line and names the file and the question.
+        """
+        return self.with_tokenizer(*self._parts(), str(self.path or self.hub))
+
+    def _parts(self) -> tuple[list[Question], list[Question]]:
+        if self.hub is not None:
+            return read_hub(self.hub, "train"), read_hub(self.hub, "validation")
+        articles = read_file(str(self.path), "data.path")
+        if self.evaluation_path is not None:
+            return _flat(articles), _flat(read_file(self.evaluation_path, "data.evaluation_path"))
+        cut = round(len(articles) * (1 - self.evaluation_fraction))
+        if not 0 < cut < len(articles):
+            raise UserError(f"data.evaluation_fraction: {self.path} has {len(articles)} articles; one part has none")
+        return _flat(articles[:cut]), _flat(articles[cut:])
+
+
+def _flat(articles: list[list[Question]]) -> list[Question]:
+    return [question for article in articles for question in article]
 
 
 def read_file(path: str, key: str) -> list[list[Question]]:
@@ -82,87 +151,3 @@ def _question(entry: dict[str, Any], context: str, texts: list[str], starts: lis
         if not isinstance(start, int) or start < 0 or not text or context[start : start + len(text)] != text:
             raise UserError(f"{where}: {text!r:.60} is not at character {start!r:.60} of its context")
     return Question(name, context, question, tuple(texts), tuple(starts))
-
-
-def with_tokenizer(
-    settings: TokenizedSettings, train: list[Question], evaluation: list[Question], source: str
-) -> Questions:
-    """The questions with a tokenizer trained on the texts and questions of the training part.
-
-    Args:
-        settings: which tokenizer.
-        train: questions to train on.
-        evaluation: questions held out.
-        source: what an error message calls where they come from.
-    """
-    from .tokenization import load_tokenizer, use_one_thread
-
-    tokenizer = load_tokenizer(settings, _documents(train, f"the training part of {source}"))
-    use_one_thread()
-    return Questions(train, evaluation, tokenizer)
-
-
-def _documents(questions: list[Question], source: str) -> Documents:
-    """Every context once, and every question."""
-    from ..cache import content_digest
-
-    texts = list(dict.fromkeys(text for question in questions for text in (question.context, question.question)))
-    return Documents(source, content_digest(*texts), lambda: texts)
-
-
-Articles = list[list[Question]]
-
-
-class SQuAD(TokenizedSettings):
-    """SQuAD v1.1, or any file of its format: questions answered by a part of a text.
-
-    A score is SQuAD's only if the held-out part is SQuAD's whole development set. XQuAD, for one, is a part of that.
-
-    Attributes:
-        path: JSON file to train on.
-        evaluation_path: JSON file to evaluate on; without it, the last articles of ``path`` are held out.
-        hub: hub id, such as ``rajpurkar/squad``, instead of files; its splits are ``train`` and ``validation``.
-        evaluation_fraction: share of the articles that is held out.
-    """
-
-    paper = "Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text"
-    kind: ClassVar[Kind] = "questions"
-
-    name: Literal["squad"] = "squad"
-    tokenizer: Literal["char", "bpe", "wordpiece", "pretrained"] = "wordpiece"
-    path: str | None = None
-    evaluation_path: str | None = None
-    hub: str | None = None
-    evaluation_fraction: Fraction = 0.1
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give either path or hub")
-        if self.hub is not None and self.evaluation_path is not None:
-            raise ValueError("evaluation_path goes with path, not with hub")
-        return self
-
-    def load(self, seed: int) -> Questions:
-        """All questions, and a tokenizer trained on the texts and questions of the training part.
-
-        Raises:
-            UserError: a file is missing, not of the format, or an answer is not where it should be; the message is one
-                line and names the file and the question.
-        """
-        return with_tokenizer(self, *self._parts(), str(self.path or self.hub))
-
-    def _parts(self) -> tuple[list[Question], list[Question]]:
-        if self.hub is not None:
-            return read_hub(self.hub, "train"), read_hub(self.hub, "validation")
-        articles = read_file(str(self.path), "data.path")
-        if self.evaluation_path is not None:
-            return _flat(articles), _flat(read_file(self.evaluation_path, "data.evaluation_path"))
-        cut = round(len(articles) * (1 - self.evaluation_fraction))
-        if not 0 < cut < len(articles):
-            raise UserError(f"data.evaluation_fraction: {self.path} has {len(articles)} articles; one part has none")
-        return _flat(articles[:cut]), _flat(articles[cut:])
-
-
-def _flat(articles: Articles) -> list[Question]:
-    return [question for article in articles for question in article]

@@ -1,8 +1,7 @@
-"""From text to token ids and back.
+"""From text to token ids and back: the tokenizer's config keys, pretrained tokenizers, and training a vocabulary.
 
-Cutting a long document where no tokenizer notices.
-
-Training a vocabulary; the same text always gives the same one.
+The same text always gives the same vocabulary. ``tokenizers`` is imported when a tokenizer is made, so that a config
+is checked without it.
 """
 
 from __future__ import annotations
@@ -10,20 +9,87 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from pydantic import PositiveInt, ValidationInfo, field_validator
 
 from ..cache import cached_file, content_digest, local_folder
 from ..errors import UserError
-from .text import SPECIAL_TOKENS, Documents, TokenizedSettings
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    import tokenizers
 
 FORMAT = "1"
 """Part of every cached tokenizer's name; raised when the same settings should give other tokens."""
+
+SPECIAL_TOKENS = ("[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]")
+"""The first entries of every vocabulary that is trained here."""
+
+SMALLEST_VOCABULARY = {"char": 1 + len(SPECIAL_TOKENS), "bpe": 256 + len(SPECIAL_TOKENS)}
+
+TRAINING_CHARACTERS = 100_000_000
+"""A vocabulary is trained on the first characters of the training part, so many at most."""
+
+CHUNK_CHARACTERS = 50_000
+"""Encoding time grows faster than a chunk's length, and chunks are encoded on several cores at once."""
+
+_LONE_LINE_END = re.compile(r"(?<=\S)\n(?=\S)")
+
+
+class TokenizerSettings(Settings):
+    """The tokenizer that turns a source's text into ids.
+
+    Attributes:
+        tokenizer: ``char`` (one token per character), ``bpe`` (bytes, as in GPT-2) or ``wordpiece`` (lower case, as in
+            BERT), trained on the training part; or ``pretrained``.
+        vocab_size: most entries of a trained vocabulary, the five special tokens included.
+        tokenizer_name: hub id or folder of the ``pretrained`` tokenizer.
+    """
+
+    tokenizer: Literal["char", "bpe", "wordpiece", "pretrained"] = "bpe"
+    vocab_size: PositiveInt = 4096
+    tokenizer_name: str | None = None
+
+    @field_validator("vocab_size")
+    @classmethod
+    def _has_room_for_the_first_entries(cls, vocab_size: int, fields: ValidationInfo) -> int:
+        kind = str(fields.data.get("tokenizer"))
+        smallest = SMALLEST_VOCABULARY.get(kind, 0)
+        if vocab_size < smallest:
+            raise ValueError(f"{vocab_size} is too small, {kind} needs at least {smallest}")
+        return vocab_size
+
+    @field_validator("tokenizer_name")
+    @classmethod
+    def _is_for_pretrained(cls, name: str | None, fields: ValidationInfo) -> str | None:
+        if (fields.data.get("tokenizer") == "pretrained") != (name is not None):
+            raise ValueError("give it with tokenizer: pretrained, and only then")
+        return name
+
+
+@dataclass(frozen=True)
+class Documents:
+    """One part of a corpus.
+
+    Attributes:
+        source: what an error message calls it.
+        digest: changes when the text does.
+        read: gives the documents in order, as often as it is called.
+    """
+
+    source: str
+    digest: str
+    read: Callable[[], Iterable[str]]
+
+    @classmethod
+    def of_text(cls, text: str, source: str) -> Documents:
+        """A text that is one document."""
+        return cls(source, content_digest(text), lambda: [text])
 
 
 @dataclass(frozen=True)
@@ -34,8 +100,8 @@ class Tokenizer:
 
     Attributes:
         backend: the ``tokenizers`` object, for what this class does not offer.
-        pad_id: fills short examples up.
-        mask_id: stands for a hidden token; None where the tokenizer has none.
+        pad_id: pads short examples.
+        mask_id: replaces a hidden token; None where the tokenizer has none.
         separator_id: stands between documents, and between a question and its context.
         classification_id: begins an example of BERT's.
         special_ids: ids that stand for no text.
@@ -77,7 +143,7 @@ class Tokenizer:
         return content_digest(self.backend.to_str())
 
 
-def load_tokenizer(settings: TokenizedSettings, documents: Documents) -> Tokenizer:
+def load_tokenizer(settings: TokenizerSettings, documents: Documents) -> Tokenizer:
     """The tokenizer that ``settings`` ask for, trained on ``documents`` unless it is in the cache.
 
     Raises:
@@ -85,16 +151,22 @@ def load_tokenizer(settings: TokenizedSettings, documents: Documents) -> Tokeniz
     """
     if settings.tokenizer_name is not None:
         return _pretrained(settings.tokenizer_name)
+    from tokenizers import Tokenizer as Backend
 
     def build(path: Path) -> None:
         path.write_text(train_tokenizer(settings, documents).to_str(), encoding="utf-8")
 
     key = content_digest(FORMAT, settings.tokenizer, str(settings.vocab_size), documents.digest)
-    backend = tokenizers.Tokenizer.from_file(str(cached_file(f"tokenizers/{key}.json", build)))
+    backend = Backend.from_file(str(cached_file(f"tokenizers/{key}.json", build)))
     vocabulary = backend.get_vocab()
     pad, mask, separator, classification, unknown = (vocabulary[token] for token in SPECIAL_TOKENS)
     special_ids = frozenset((pad, mask, separator, classification, unknown))
     return Tokenizer(backend, pad, mask, separator, classification, special_ids)
+
+
+def use_one_thread() -> None:
+    """Keep ``tokenizers`` (before 0.23) from hanging, or warning of it, in processes that are forked from here on."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _pretrained(name: str) -> Tokenizer:
@@ -119,67 +191,48 @@ def _pretrained(name: str) -> Tokenizer:
     )
 
 
-def use_one_thread() -> None:
-    """Keep ``tokenizers`` (before 0.23) from hanging, or warning of it, in processes that are forked from here on."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def chunks(document: str) -> Iterator[str]:
+    """The document in chunks of about ``CHUNK_CHARACTERS``; a document without line ends is one chunk.
 
-
-PIECE_CHARACTERS = 50_000
-"""Encoding takes longer than in proportion to a piece's length, and pieces are encoded on several cores at once."""
-
-_LONE_LINE_END = re.compile(r"(?<=\S)\n(?=\S)")
-
-
-def pieces(document: str) -> Iterator[str]:
-    """The document in pieces of about ``PIECE_CHARACTERS``; a document without line ends stays whole.
-
-    A piece begins with a line end that has no other white space beside it. Tokenizers by character, byte pair and
-    WordPiece separate tokens at that place anyway, so the pieces have the tokens of the whole.
+    A chunk begins with a line end that has no other white space beside it. Character, byte-pair and WordPiece
+    tokenizers separate tokens there anyway, so the chunks have the tokens of the document.
     """
     start = 0
-    while cut := _LONE_LINE_END.search(document, start + PIECE_CHARACTERS):
+    while cut := _LONE_LINE_END.search(document, start + CHUNK_CHARACTERS):
         yield document[start : cut.start()]
         start = cut.start()
     if start < len(document):
         yield document[start:]
 
 
-TRAINING_CHARACTERS = 100_000_000
-"""A vocabulary is trained on that much of the training part, from its start."""
-
-
-def train_tokenizer(settings: TokenizedSettings, documents: Documents) -> tokenizers.Tokenizer:
+def train_tokenizer(settings: TokenizerSettings, documents: Documents) -> tokenizers.Tokenizer:
     """A tokenizer of ``settings.vocab_size`` entries at most, the special tokens first.
 
     Raises:
         UserError: there is no text, or it has more characters than the vocabulary has room for.
     """
-    texts = _first_characters(documents)
+    texts: list[str] = []
+    characters = 0
+    for chunk in chain.from_iterable(map(chunks, documents.read())):
+        if characters >= TRAINING_CHARACTERS:
+            break
+        texts.append(chunk)
+        characters += len(chunk)
     if not texts:
         raise UserError(f"{documents.source}: there is no text to train a tokenizer on")
     train = {"char": _train_char, "bpe": _train_bpe, "wordpiece": _train_wordpiece}[settings.tokenizer]
     return train(texts, settings.vocab_size)
 
 
-def _first_characters(documents: Documents) -> list[str]:
-    texts: list[str] = []
-    characters = 0
-    for document in documents.read():
-        for piece in pieces(document):
-            if characters >= TRAINING_CHARACTERS:
-                return texts
-            texts.append(piece)
-            characters += len(piece)
-    return texts
-
-
 def _train_char(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """One token a character: the most frequent ones, where there are more than the vocabulary has room for."""
+    """One token per character: the most frequent ones, where there are more than the vocabulary has room for."""
+    from tokenizers import Tokenizer, decoders, models
+
     counts = Counter(chain.from_iterable(texts))
     frequent = sorted(counts, key=lambda character: (-counts[character], character))
     entries = [*SPECIAL_TOKENS, *sorted(frequent[: vocab_size - len(SPECIAL_TOKENS)])]
     vocabulary = {entry: number for number, entry in enumerate(entries)}
-    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer
@@ -187,7 +240,9 @@ def _train_char(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 def _train_bpe(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
     """Byte pairs, merged by frequency (Radford et al. 2019, section 2.2)."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -201,27 +256,28 @@ def _train_bpe(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 
 def _train_wordpiece(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Pieces of words in lower case, without accents (Devlin et al. 2019, section 3)."""
+    """Subwords in lower case, without accents (Devlin et al. 2019, section 3)."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
     normalizer = normalizers.BertNormalizer()
     characters = sorted(set(chain.from_iterable(map(normalizer.normalize_str, texts))) - {" "})
-    # The trainer numbers the inner pieces ("##a") in the order of a hash table, another one in each process, and breaks
+    # The trainer numbers continuations ("##a") in the order of a hash table, another one in each process, and breaks
     # ties by number. Listing them in advance fixes their numbers.
     listed = [*SPECIAL_TOKENS, *(f"##{character}" for character in characters)]
     needed = len(listed) + len(characters)
     if needed > vocab_size:
         raise UserError(f"data.vocab_size: {vocab_size} is too small, the characters of the text alone take {needed}")
 
-    trained = _wordpiece(models.WordPiece(unk_token="[UNK]"), normalizer)
+    def around(model: models.WordPiece) -> tokenizers.Tokenizer:
+        tokenizer = Tokenizer(model)
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer
+
+    trained = around(models.WordPiece(unk_token="[UNK]"))
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=listed, show_progress=False)
     trained.train_from_iterator(texts, trainer)
-    tokenizer = _wordpiece(models.WordPiece(vocab=trained.get_vocab(), unk_token="[UNK]"), normalizer)
+    tokenizer = around(models.WordPiece(vocab=trained.get_vocab(), unk_token="[UNK]"))
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    return tokenizer
-
-
-def _wordpiece(model: models.WordPiece, normalizer: normalizers.Normalizer) -> tokenizers.Tokenizer:
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
     return tokenizer

@@ -1,16 +1,68 @@
-"""CIFAR-10.
-
-Fashion-MNIST.
-"""
+"""CIFAR-10 and Fashion-MNIST, downloaded and read by torchvision."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .images import TorchvisionSettings
+from ..cache import candidates
+from ..errors import UserError
+from .base import Images
+from .images import AugmentedImageSettings, Channels, InMemoryImages, Preparation
 
 if TYPE_CHECKING:
     import torch
+
+
+class TorchvisionSettings(AugmentedImageSettings):
+    """A set that torchvision downloads and reads.
+
+    Attributes:
+        root: the folder that torchvision calls so; it holds ``folder``.
+        download: fetch the files if they are not there.
+    """
+
+    dataset: ClassVar[str]
+    folder: ClassVar[str]
+    mean: ClassVar[Channels]
+    std: ClassVar[Channels]
+
+    root: str
+    download: bool = False
+
+    def load(self, seed: int) -> Images:
+        """Both parts in memory.
+
+        Raises:
+            UserError: the files are missing or damaged; the message is one line and says where they were looked for.
+        """
+        train, evaluation = self._read(train=True), self._read(train=False)
+        plain = Preparation(self.image_size, self.mean, self.std)
+        augmented = Preparation(self.image_size, self.mean, self.std, self.augment, seed)
+        return Images(
+            InMemoryImages(*self.to_pixels(train), augmented),
+            InMemoryImages(*self.to_pixels(evaluation), plain),
+            tuple(train.classes),
+            self.image_size,
+        )
+
+    def to_pixels(self, dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """The set's images, uint8 ``[n, channels, height, width]``, and its labels, int64 ``[n]``."""
+        raise NotImplementedError
+
+    def _read(self, train: bool) -> Any:
+        import torchvision
+
+        places = candidates(self.root)
+        root = next((place for place in places if (place / self.folder).is_dir()), None)
+        if root is None and not self.download:
+            tried = " or ".join(map(str, places))
+            raise UserError(f"data.root: no folder {self.folder} in {tried}; put it there or set data.download: true")
+        root = root or places[0]
+        try:
+            return getattr(torchvision.datasets, self.dataset)(str(root), train=train, download=self.download)
+        except (RuntimeError, OSError, ValueError, AssertionError) as error:
+            reason = str(error).strip().partition("\n")[0] or "wrong format"
+            raise UserError(f"data.root: cannot read {root / self.folder}: {reason}") from error
 
 
 class CIFAR10(TorchvisionSettings):
@@ -27,7 +79,7 @@ class CIFAR10(TorchvisionSettings):
     root: str = "cifar10"
 
     def to_pixels(self, dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images as they are."""
+        """The images unchanged."""
         import torch
 
         return torch.from_numpy(dataset.data).movedim(3, 1).contiguous(), torch.tensor(dataset.targets)

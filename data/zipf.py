@@ -10,19 +10,17 @@ from pydantic import Field, PositiveInt
 from ..errors import UserError
 from ..seeds import derive_seed
 from .base import Images
-from .images import ImageSettings
+from .images import ImageSettings, InMemoryImages, Preparation
 
 if TYPE_CHECKING:
     import torch
-
-    from .image_examples import InMemoryImages
 
 LARGEST = 4.0
 """Standard deviations from the mean that are still told apart from each other in a pixel."""
 
 
 class Zipf(ImageSettings):
-    """Random patterns with noise, one a class; class k has a share of the examples proportional to k^-exponent.
+    """Random patterns with noise, one per class; class k has a share of the examples proportional to k^-exponent.
 
     Nothing but the numbers of examples depends on the exponent: patterns and noises are the same numbers for every
     exponent. The number of examples of each class is exact, and label noise does not change it.
@@ -61,8 +59,6 @@ class Zipf(ImageSettings):
 
     def _part(self, part: str, key: str, examples: int, label_noise: float) -> InMemoryImages:
         import torch
-
-        from .image_examples import InMemoryImages, Preparation
 
         counts = class_counts(self.classes, self.exponent, examples)
         if not counts[-1]:
@@ -104,8 +100,8 @@ def class_counts(classes: int, exponent: float, examples: int) -> list[int]:
 def frequency_groups(counts: list[int], groups: int) -> list[int]:
     """The group of each class: group 0 the most frequent classes, and about as many examples in each group.
 
-    A class is in the group in which the middle of its examples lies, all examples laid out from the most frequent class
-    to the rarest and cut into equal parts. A class may be larger than a part; the groups are numbered without gaps.
+    A class is in the group that holds its middle example, with all examples in order of class frequency and cut into
+    equal parts. A class may be larger than a part; the groups are numbered without gaps.
 
     Args:
         counts: examples of each class, the most frequent first.

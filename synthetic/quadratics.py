@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..data.rotated_blocks import Blocks, merged, rotated_blocks, spans
+from ..data.quadratic import Blocks, merged, rotated_blocks, spans
 from ..errors import UserError
 from .trials import Rule
 

@@ -1,7 +1,4 @@
-"""What every task says about itself before it is bound to data, and what it does once it is.
-
-How a batch is given to a model, for every kind of model.
-"""
+"""The interface of all tasks, before and after they are bound to data, and how a batch is passed to a model."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ class Task(ABC):
 
     @abstractmethod
     def tokens(self, batch: Batch) -> int:
-        """The number of tokens that are no padding; 0 for images."""
+        """The number of tokens without padding; 0 for images."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
@@ -72,7 +69,7 @@ class TaskSettings(NamedSettings):
     kind: ClassVar[Kind]
 
     def bind(self, data: Any, seed: int) -> Task:
-        """The task over ``data``, whose type is the one that goes with ``kind``."""
+        """The task over ``data``, whose type is that of ``kind``."""
         raise NotImplementedError
 
 
@@ -80,7 +77,7 @@ TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def forward(model: nn.Module, batch: Batch) -> Any:
-    """What ``model`` gives for ``batch``.
+    """The model's output for ``batch``.
 
     A vision model is called with the images; a language model with the ``TEXT_INPUTS`` that the batch has, by keyword.
     A batch without padding has no ``attention_mask``. Where the batch has ``positions``, a model that

@@ -1,17 +1,15 @@
-"""Naming what an image shows."""
+"""Image classification."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ..data.base import Images
 from ..models.base import Head
 from .base import TaskSettings
-
-if TYPE_CHECKING:
-    from .base import Task
+from .cross_entropy import CrossEntropyTask
 
 
 class Classification(TaskSettings):
@@ -22,9 +20,7 @@ class Classification(TaskSettings):
     name: Literal["classification"] = "classification"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
-    def bind(self, data: Images, seed: int) -> Task:
+    def bind(self, data: Images, seed: int) -> CrossEntropyTask:
         """The task over ``data``; nothing in it is drawn."""
-        from .cross_entropy import CrossEntropyTask
-
         head = Head("classification", len(data.classes), data.image_size)
         return CrossEntropyTask(head, data.train, data.evaluation, self.label_smoothing)

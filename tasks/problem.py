@@ -1,4 +1,4 @@
-"""A problem is a model and a task: what training, noise and curvature work on."""
+"""A problem is a model and a task: the input of training, noise and curvature."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Problem:
 
     @property
     def train(self) -> Examples:
-        """The examples to learn from."""
+        """The training examples."""
         return self.task.train
 
     @property
@@ -65,9 +65,13 @@ def build_problem(
     Raises:
         UserError: the three do not fit together, or the data cannot be read.
     """
+    import torch
+
     try:
         task = bind_task(task_settings, data_settings, seed)
-        model = _build(model_settings, task, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "init"))
+            model = model_settings.build(task.head)
         if isinstance(model_settings, CustomModel) or isinstance(data_settings, CustomData):
             _try_one_example(model, task)
     except ValueError as error:
@@ -87,16 +91,8 @@ def bind_task(task_settings: TaskSettings, data_settings: DataSettings | CustomD
     return task_settings.bind(data, seed)
 
 
-def _build(model_settings: ModelSettings | CustomModel, task: Task, seed: int) -> nn.Module:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "init"))
-        return model_settings.build(task.head)
-
-
 def _try_one_example(model: nn.Module, task: Task) -> None:
-    """What a user wrote is known to fit only when it is run."""
+    """Whether a user's own code fits is known only when it is run."""
     import torch
 
     from ..models.modules import in_mode

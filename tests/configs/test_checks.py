@@ -33,7 +33,7 @@ def changed(config: dict[str, Any], **sections: Any) -> dict[str, Any]:
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: should be a finite number"),
         ({"optimizer": 3}, "optimizer: expected a group of keys with a name"),
         ({"training": {"batch_size": "all"}}, "training.batch_size: "),
-        ({"training": {"steps": 0}}, "training.steps: should be greater than or equal to 1"),
+        ({"training": {"steps": 0}}, "training.steps: should be greater than 0, got 0"),
         ({"training": {"epochs": 2}}, "training: give either training.steps or training.epochs"),
         (
             {"training": {"precision": "fp23"}},

@@ -93,7 +93,7 @@ def test_a_damaged_image_is_named_by_a_worker_too(mlp_config: dict[str, Any], fo
 
 
 def test_an_image_with_flipped_bits_is_read_or_named(folder: Path) -> None:
-    from whyadam.data.image_examples import read_image
+    from whyadam.data.images import read_image
 
     path = folder / "image.jpg"
     Image.fromarray(np.random.default_rng(0).integers(256, size=(24, 24, 3), dtype=np.uint8)).save(path)

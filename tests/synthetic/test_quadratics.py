@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from whyadam.data.rotated_blocks import random_rotations
+from whyadam.data.quadratic import random_rotations
 from whyadam.errors import UserError
 from whyadam.synthetic.quadratics import (
     HETEROGENEOUS,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from whyadam.data.base import Images, Question, Questions, Text
 from whyadam.data.tokenization import Tokenizer
 from whyadam.tasks import TASKS
-from whyadam.tasks.span_extraction import SpanTask
+from whyadam.tasks.question_answering import SpanTask
 
 WORDS = [f"w{number}" for number in range(60)]
 SPECIAL_TOKENS = ["[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]"]
@@ -124,7 +124,7 @@ def ask() -> Callable[[int, int, int, int], Question]:
 
 @pytest.fixture(scope="session")
 def questions(ask: Callable[[int, int, int, int], Question]) -> list[Question]:
-    """About contexts of one to four pieces, answers of one to five words, everywhere in them."""
+    """About contexts of one to four chunks, answers of one to five words, everywhere in them."""
     asked = [(size, first, 1 + first % 5) for size in (6, 15, 16, 30, 60) for first in range(0, size - 5, 3)]
     return [ask(number, *about) for number, about in enumerate(asked)]
 
@@ -144,5 +144,5 @@ def bind(word_tokenizer: Tokenizer) -> Callable[..., SpanTask]:
 
 @pytest.fixture(scope="session")
 def span_task(bind: Callable[..., SpanTask], questions: list[Question]) -> SpanTask:
-    """Pieces of 20 tokens, 5 of them shared."""
+    """Chunks of 20 tokens, 5 of them shared."""
     return bind(questions)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from whyadam.data.base import Text
 from whyadam.tasks import TASKS
-from whyadam.tasks.masking import NextTokenBlocks
+from whyadam.tasks.causal_lm import NextTokenSequences
 
 
 def test_labels_are_the_tokens_one_ahead() -> None:
     """Catches blocks that overlap, skip a token, or label a token with itself."""
-    blocks = NextTokenBlocks(torch.arange(11, dtype=torch.int32), block_size=5)
+    blocks = NextTokenSequences(torch.arange(11, dtype=torch.int32), block_size=5)
     batch = blocks.batch([(0, 1), (7, 0)])
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [0, 1, 2, 3, 4]]
     assert batch["labels"].tolist() == [[6, 7, 8, 9, 10], [1, 2, 3, 4, 5]]
@@ -23,7 +23,7 @@ def test_labels_are_the_tokens_one_ahead() -> None:
 @pytest.mark.parametrize(("tokens", "examples"), [(6, 1), (10, 1), (11, 2), (15, 2), (16, 3)])
 def test_the_last_block_needs_a_token_behind_it(tokens: int, examples: int) -> None:
     """Catches a last example without a label for its last token."""
-    assert len(NextTokenBlocks(torch.arange(tokens), block_size=5)) == examples
+    assert len(NextTokenSequences(torch.arange(tokens), block_size=5)) == examples
 
 
 def test_every_token_but_the_first_is_predicted_once(text: Text) -> None:
@@ -42,5 +42,5 @@ def test_text_without_a_single_block_is_refused(text: Text) -> None:
 def test_batches_can_be_changed_without_changing_the_text() -> None:
     """Catches a batch that is a view of the text."""
     tokens = torch.arange(11, dtype=torch.int64)
-    NextTokenBlocks(tokens, block_size=5).batch([(0, 0), (0, 1)])["input_ids"].zero_()
+    NextTokenSequences(tokens, block_size=5).batch([(0, 0), (0, 1)])["input_ids"].zero_()
     assert torch.equal(tokens, torch.arange(11))

@@ -26,7 +26,7 @@ QUESTIONS = {"max_length": 20, "stride": 5}
 
 @pytest.fixture
 def twelve(ask: Callable[..., Question], word_tokenizer: Tokenizer) -> Questions:
-    """Questions about contexts of 5 to 16 words, which give one or two pieces each."""
+    """Questions about contexts of 5 to 16 words, which give one or two chunks each."""
     asked = [ask(number, 5 + number, 1 + number % 3, 2) for number in range(12)]
     return Questions(asked, asked, word_tokenizer)
 

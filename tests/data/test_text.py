@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from whyadam.data import corpus
 from whyadam.data import tokenization as tokenizer_training
-from whyadam.data.text import KJV, Documents, TextFile, split, whole
+from whyadam.data.text import KJV, TextFile, split
+from whyadam.data.tokenization import Documents
 from whyadam.errors import UserError
 
 
@@ -107,7 +109,7 @@ def test_documents_are_joined_with_the_separator_and_written_as_they_come(
 
     documents = Documents("documents", "digest", read)
     tokenizer = corpus.load_tokenizer(KJV(tokenizer="char"), documents)
-    monkeypatch.setattr(corpus, "PIECES_AT_ONCE", 2)
+    monkeypatch.setattr(corpus, "CHUNKS_AT_ONCE", 2)
     written_before.clear()
     corpus._write_tokens(documents, tokenizer, path)
     tokens = np.fromfile(path, dtype=np.int32)
@@ -152,9 +154,16 @@ def test_a_folder_is_no_text(folder: Path) -> None:
         TextFile(path="a.txt").load(seed=0)
 
 
+class EmptyText(corpus.TextSettings):
+    name: Literal["empty"] = "empty"
+
+    def parts(self) -> tuple[Documents, Documents]:
+        return Documents.of_text("", "nothing"), Documents.of_text("", "nothing")
+
+
 def test_no_text_at_all_is_said(cache: Path) -> None:
     with pytest.raises(ValueError, match="nothing: there is no text"):
-        corpus.load_text(whole("", "nothing"), whole("", "nothing"), KJV())
+        EmptyText().load(seed=0)
 
 
 @pytest.mark.parametrize(

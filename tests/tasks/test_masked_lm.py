@@ -11,7 +11,7 @@ from torch import Tensor
 from whyadam.data.base import Text
 from whyadam.tasks import TASKS, TaskSettings
 from whyadam.tasks.cross_entropy import IGNORED
-from whyadam.tasks.masking import MaskedBlocks
+from whyadam.tasks.masked_lm import MaskedSequences
 
 MASK, SPECIAL = 4, frozenset(range(5))
 
@@ -25,12 +25,12 @@ class LargeVocabulary:
     special_ids: frozenset[int] = SPECIAL
 
 
-def blocks(seed: int | None = 0, count: int = 400, probability: float = 0.15, block_size: int = 128) -> MaskedBlocks:
+def blocks(seed: int | None = 0, count: int = 400, probability: float = 0.15, block_size: int = 128) -> MaskedSequences:
     tokens = torch.randint(5, 30_000, (count * block_size,), generator=torch.Generator().manual_seed(7))
-    return MaskedBlocks(tokens.int(), block_size, LargeVocabulary(), probability, seed)  # type: ignore[arg-type]
+    return MaskedSequences(tokens.int(), block_size, LargeVocabulary(), probability, seed)  # type: ignore[arg-type]
 
 
-def every(examples: MaskedBlocks, epoch: int = 0) -> tuple[Tensor, Tensor]:
+def every(examples: MaskedSequences, epoch: int = 0) -> tuple[Tensor, Tensor]:
     """What is shown, and the labels at the places of their tokens."""
     batch = examples.batch([(epoch, index) for index in range(len(examples))])
     labels = torch.full_like(batch["input_ids"], IGNORED)
@@ -91,7 +91,7 @@ def test_every_example_has_a_loss() -> None:
 
 
 def test_a_block_of_special_tokens_alone_is_left_alone() -> None:
-    examples = MaskedBlocks(torch.zeros(8, dtype=torch.int32), 8, LargeVocabulary(), 0.5, 0)  # type: ignore[arg-type]
+    examples = MaskedSequences(torch.zeros(8, dtype=torch.int32), 8, LargeVocabulary(), 0.5, 0)  # type: ignore[arg-type]
     shown, labels = every(examples)
     assert (shown == 0).all()
     assert (labels == IGNORED).all()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whyadam.data import tokenization as pieces_module
-from whyadam.data.text import KJV, SPECIAL_TOKENS, whole
-from whyadam.data.tokenization import Tokenizer, load_tokenizer, pieces
+from whyadam.data import tokenization
+from whyadam.data.text import KJV
+from whyadam.data.tokenization import SPECIAL_TOKENS, Documents, Tokenizer, chunks, load_tokenizer
 from whyadam.errors import UserError
 
 KINDS = ("char", "bpe", "wordpiece")
@@ -18,20 +18,20 @@ KINDS = ("char", "bpe", "wordpiece")
 TRAIN_ALL = """
 import sys
 from whyadam.data.text import KJV
-from whyadam.data.text import whole
+from whyadam.data.tokenization import Documents
 from whyadam.data.tokenization import train_tokenizer
-text = whole(sys.stdin.read(), "text")
+text = Documents.of_text(sys.stdin.read(), "text")
 for kind in ("char", "bpe", "wordpiece"):
     print(train_tokenizer(KJV(tokenizer=kind, vocab_size=400), text).to_str())
 """
 
 
 def trained(text: str, **keys: Any) -> Tokenizer:
-    return load_tokenizer(KJV(**{"vocab_size": 400, **keys}), whole(text, "a text"))
+    return load_tokenizer(KJV(**{"vocab_size": 400, **keys}), Documents.of_text(text, "a text"))
 
 
 def test_two_processes_train_the_same_tokenizers(book: str) -> None:
-    """The library's WordPiece trainer numbers inner pieces by a hash table that differs from process to process."""
+    """The library's WordPiece trainer numbers inner chunks by a hash table that differs from process to process."""
     command = [sys.executable, "-c", TRAIN_ALL]
     running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     first, *others = [process.communicate(book)[0] for process in running]
@@ -79,14 +79,14 @@ def test_a_small_char_vocabulary_keeps_the_most_frequent(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_have_the_tokens_of_the_whole(
+def test_chunks_have_the_tokens_of_the_whole(
     cache: Path, book: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cut beside other white space would split a run of line ends in two, and change its tokens."""
     book = book.replace(" forth", " \n  forth").replace(" haste", "\n\n\nhaste")
     tokenizer = trained(book, tokenizer=kind)
-    monkeypatch.setattr(pieces_module, "PIECE_CHARACTERS", 100)
-    parts = list(pieces(book))
+    monkeypatch.setattr(tokenization, "CHUNK_CHARACTERS", 100)
+    parts = list(chunks(book))
     assert len(parts) > 50
     assert "".join(parts) == book
     assert [id for ids in tokenizer.encode_many(parts) for id in ids] == tokenizer.encode(book)
@@ -128,7 +128,7 @@ def test_a_pretrained_tokenizer_comes_from_a_folder(cache: Path, folder: Path, b
     ours = trained(book, tokenizer="bpe")
     saved = PreTrainedTokenizerFast(tokenizer_object=ours.backend, eos_token="[SEP]", mask_token="[MASK]")
     saved.save_pretrained(folder / "mine")
-    loaded = load_tokenizer(KJV(tokenizer="pretrained", tokenizer_name="mine"), whole(book, "a text"))
+    loaded = load_tokenizer(KJV(tokenizer="pretrained", tokenizer_name="mine"), Documents.of_text(book, "a text"))
     assert loaded.encode(book) == ours.encode(book)
     assert (loaded.mask_id, loaded.separator_id, loaded.vocab_size) == (1, 2, ours.vocab_size)
     assert (loaded.pad_id, loaded.classification_id) == (2, 2), "the separator stands in for what GPT2 does not have"
@@ -141,5 +141,5 @@ def test_a_pretrained_tokenizer_that_cannot_be_read_is_one_line(folder: Path) ->
     (folder / "damaged" / "tokenizer.json").write_text("{")
     for name in ("empty", "damaged", "./missing"):
         with pytest.raises(UserError, match=rf"^data.tokenizer_name: .*{name.strip('./')}") as caught:
-            load_tokenizer(KJV(tokenizer="pretrained", tokenizer_name=name), whole("text", "a text"))
+            load_tokenizer(KJV(tokenizer="pretrained", tokenizer_name=name), Documents.of_text("text", "a text"))
         assert "\n" not in str(caught.value)

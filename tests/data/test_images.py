@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2 as vision
-from whyadam.data.image_examples import InMemoryImages, Preparation, crop_flip, fit, resized_crop
-from whyadam.data.images import Augmentation
+from whyadam.data.images import Augmentation, InMemoryImages, Preparation, crop_flip, fit, resized_crop
 from whyadam.seeds import derive_seed
 
 KEYS = [(epoch, index) for epoch in range(3) for index in range(8)]
@@ -116,7 +115,7 @@ def test_grey_images_get_three_equal_channels_when_augmented(pixels: Tensor) -> 
 
 
 def test_a_file_is_decoded_as_pillow_does(tmp_path: Path) -> None:
-    from whyadam.data.image_examples import read_image
+    from whyadam.data.images import read_image
 
     file = tmp_path / "a.png"
     colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

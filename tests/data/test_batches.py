@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from whyadam.data.base import Key
 from whyadam.data.batches import BatchOrder, evaluation_batches, training_batches
-from whyadam.data.image_examples import InMemoryImages, Preparation
+from whyadam.data.images import InMemoryImages, Preparation
 from whyadam.errors import UserError
 
 
