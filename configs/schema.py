@@ -15,8 +15,7 @@ from ..data.base import CustomData
 from ..data.noise_laws import NOISE_LAWS
 from ..data.registry import DATA
 from ..hessian.settings import HessianSettings
-from ..models.base import CustomModel
-from ..models.registry import MODELS
+from ..models import MODELS, CustomModel
 from ..noise.settings import NoiseSettings
 from ..optimizers.registry import OPTIMIZERS
 from ..settings import Settings
