@@ -38,7 +38,7 @@ def list_names(what: Annotated[Listed, typer.Argument(help="What to list.")]) ->
 def _registry(what: Listed) -> Registry[Any]:
     from ..data import DATA
     from ..data.noise_laws import NOISE_LAWS
-    from ..models.registry import MODELS
+    from ..models import MODELS
     from ..optimizers.registry import OPTIMIZERS
     from ..tasks import TASKS
 

@@ -14,8 +14,7 @@ from ..data import DATA
 from ..data.base import CustomData, DataSettings
 from ..data.noise_laws import NOISE_LAWS, NoiseLaw
 from ..hessian.settings import HessianSettings
-from ..models.base import CustomModel, ModelSettings
-from ..models.registry import MODELS
+from ..models import MODELS, CustomModel, ModelSettings
 from ..noise.settings import NoiseSettings
 from ..optimizers.registry import OPTIMIZERS, CustomOptimizer, OptimizerSettings
 from ..settings import Settings

@@ -1,4 +1,4 @@
-"""What every model of the registry says about itself before it is built."""
+"""The settings that every model of the registry has: what it can do, and how it is built."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
-"""Of dropping a number; everything cannot be dropped."""
+"""A dropout probability."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ModelSettings(NamedSettings):
         return None
 
     def check(self, head: Head) -> None:
-        """Refuse a head that this model cannot end in; every ``build`` begins with it.
+        """Refuse a head that this model cannot end in.
 
         Raises:
             ValueError: one line that begins with the key to change.
@@ -71,11 +71,16 @@ class ModelSettings(NamedSettings):
         return head.image_size
 
     def build(self, head: Head) -> nn.Module:
-        """The model with random weights from torch's global generator.
+        """The model in training mode, with random weights from torch's global generator.
 
         Raises:
             ValueError: the model cannot end in ``head``.
         """
+        self.check(head)
+        return self._build(head)
+
+    def _build(self, head: Head) -> nn.Module:
+        """What a subclass adds: the model for a head that has been checked."""
         raise NotImplementedError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
@@ -18,6 +18,7 @@ class GPT2Settings(LanguageModelSettings):
     paper: ClassVar[str] = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners"
     tasks: ClassVar[frozenset[str]] = frozenset({"causal_lm"})
     causal: ClassVar[bool] = True
+    dropouts: ClassVar[tuple[str, ...]] = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
     def hf_config(self, vocab_size: int) -> GPT2Config:
         """The configuration of transformers for these settings and a vocabulary of ``vocab_size`` tokens."""
@@ -38,15 +39,6 @@ class GPT2Settings(LanguageModelSettings):
             attn_implementation=self.attention,
             **self.hf_options(),
         )
-
-    def hf_options(self) -> dict[str, Any]:
-        """Those options of transformers' configuration that hold for a pretrained checkpoint too."""
-        return {
-            "resid_pdrop": self.dropout,
-            "embd_pdrop": self.dropout,
-            "attn_pdrop": self.dropout,
-            "use_cache": False,
-        }
 
     def hf_class(self, task: str) -> type[PreTrainedModel]:
         """The class of transformers that has the head for a task."""

@@ -1,10 +1,8 @@
-"""A multilayer perceptron on flattened images: the smallest model, and the one without any structure.
-
-A multilayer perceptron whose layers have curvatures a chosen factor apart, at an unchanged function.
-"""
+"""Multilayer perceptrons on flattened images: a plain one, and one whose layers differ in curvature."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
@@ -30,23 +28,16 @@ class MLP(ModelSettings):
     hidden: tuple[PositiveInt, ...] = (256, 256)
     activation: Literal["relu", "tanh", "gelu"] = "relu"
 
-    def build(self, head: Head) -> nn.Module:
-        """Torch's linear layers with their own initialisation.
-
-        Raises:
-            ValueError: the task is no classification, or the size of its images is not known.
-        """
-        self.check(head)
+    def _build(self, head: Head) -> nn.Module:
+        """Torch's linear layers with their own initialisation."""
         image_size = self.image_size_of(head)
         from torch import nn
 
         activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[self.activation]
         layers: list[nn.Module] = [nn.Flatten()]
-        inputs = 3 * image_size**2
-        for width in self.hidden:
-            layers += [nn.Linear(inputs, width), activation()]
-            inputs = width
-        return nn.Sequential(*layers, nn.Linear(inputs, head.outputs))
+        for inputs, outputs in pairwise((3 * image_size**2, *self.hidden, head.outputs)):
+            layers += [nn.Linear(inputs, outputs), activation()]
+        return nn.Sequential(*layers[:-1])
 
 
 class ScaledMLP(ModelSettings):
@@ -74,18 +65,18 @@ class ScaledMLP(ModelSettings):
     contrast: Annotated[float, Field(ge=1)] = 1.0
     sharpest: Literal["first", "last"] = "last"
 
-    def build(self, head: Head) -> nn.Module:
-        """ReLU layers, started as by He et al. 2015 (arXiv:1502.01852).
-
-        Raises:
-            ValueError: the task is no classification, or the size of its images is not known.
-        """
-        self.check(head)
+    def _build(self, head: Head) -> nn.Module:
+        """ReLU layers, started as by He et al. 2015 (arXiv:1502.01852)."""
         image_size = self.image_size_of(head)
-        from .scaled_layers import scaled_layers
+        from torch import nn
 
-        factors = [self.contrast**exponent for exponent in self.exponents()]
-        return scaled_layers((3 * image_size**2, *self.hidden, head.outputs), factors)
+        from .modules import ScaledLinear
+
+        layers: list[nn.Module] = [nn.Flatten()]
+        widths = (3 * image_size**2, *self.hidden, head.outputs)
+        for (inputs, outputs), exponent in zip(pairwise(widths), self.exponents(), strict=True):
+            layers += [ScaledLinear(inputs, outputs, self.contrast**exponent), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
 
     def exponents(self) -> list[float]:
         """The s of each layer; 0 if there is one layer alone."""

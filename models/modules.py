@@ -1,8 +1,8 @@
-"""Modes and kinds of modules, and attention that higher derivatives and per-example gradients can pass through."""
+"""Modules of our own, training and evaluation mode, and attention that supports second derivatives and ``vmap``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -77,3 +77,43 @@ def attend_eagerly(model: nn.Module) -> None:
 
 def _ask_for_weights(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     return args, {**kwargs, "need_weights": True}
+
+
+class ScaledLinear(nn.Linear):
+    """y = (factor · weight) x; the weight starts at 1/factor times that of He et al. 2015 before a ReLU.
+
+    Args:
+        inputs: features in.
+        outputs: features out.
+        factor: above 0; a buffer, so that it may differ between models that are computed at once.
+    """
+
+    factor: Tensor
+
+    def __init__(self, inputs: int, outputs: int, factor: float) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        self.register_buffer("factor", torch.tensor(factor))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        with torch.no_grad():
+            self.weight /= self.factor
+
+    def forward(self, values: Tensor) -> Tensor:
+        """From ``[…, inputs]`` to ``[…, outputs]``."""
+        return nn.functional.linear(values, self.factor * self.weight)
+
+
+class Blocks(nn.Module):
+    """A point as several parameters; called without an input, it returns the point ``[size]``.
+
+    Args:
+        start: ``[size]``.
+        sizes: of the parameters; they add up to ``size``.
+    """
+
+    def __init__(self, start: Tensor, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ParameterList(start.split(list(sizes)))
+
+    def forward(self) -> Tensor:
+        """The point ``[size]``."""
+        return torch.cat(list(self.blocks))

@@ -1,4 +1,4 @@
-"""A point: the parameters themselves, without anything that computes with them."""
+"""A point: parameters that are their own output, for tasks on quadratics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Point(ModelSettings):
-    """A point w to move; its parameters are one vector for each block of a quadratic's Hessian.
+    """A point w to optimize; its parameters are one vector for each block of a quadratic's Hessian.
 
     Attributes:
         start: coordinates of the first point; standard normal ones, by the experiment's seed, unless given.
@@ -23,18 +23,13 @@ class Point(ModelSettings):
     name: Literal["point"] = "point"
     start: tuple[float, ...] | None = None
 
-    def build(self, head: Head) -> nn.Module:
-        """The first point.
-
-        Raises:
-            ValueError: the task is no quadratic, or its points have another number of coordinates than ``start``.
-        """
-        self.check(head)
+    def _build(self, head: Head) -> nn.Module:
+        """A module that is called without an input and returns the point, at first ``start``."""
         import torch
 
-        from .point_blocks import PointBlocks
+        from .modules import Blocks
 
         if self.start is not None and len(self.start) != head.outputs:
             raise ValueError(f"model.start: {len(self.start)} coordinates, but points have {head.outputs}")
         start = torch.randn(head.outputs) if self.start is None else torch.tensor(self.start)
-        return PointBlocks(start, head.block_sizes)
+        return Blocks(start, head.block_sizes)

@@ -1,4 +1,4 @@
-"""Loading a trained checkpoint, after making sure that it is the model that the settings describe."""
+"""Loading a trained checkpoint in transformers' format, after checking that it is the model of the settings."""
 
 from __future__ import annotations
 

@@ -29,13 +29,8 @@ class ResNetSettings(ModelSettings):
     layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
     stem: Literal["imagenet", "small"] = "imagenet"
 
-    def build(self, head: Head) -> nn.Module:
-        """Torchvision's network with its initialisation (He et al. 2015, fan out).
-
-        Raises:
-            ValueError: the task is no classification.
-        """
-        self.check(head)
+    def _build(self, head: Head) -> nn.Module:
+        """Torchvision's network with its initialisation (He et al. 2015, fan out)."""
         from torch import nn
         from torchvision.models import resnet
 

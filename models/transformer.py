@@ -1,7 +1,4 @@
-"""The keys that all transformers of the registry share, named as in GPT-2's code.
-
-What GPT-2 and BERT share: keys, building by transformers, and loading of a trained checkpoint.
-"""
+"""What the transformers share: keys named as in GPT-2's code, and for GPT-2 and BERT how transformers builds them."""
 
 from __future__ import annotations
 
@@ -71,9 +68,12 @@ class LanguageModelSettings(TransformerSettings):
         n_positions: the longest sequence in tokens.
         pretrained: folder, ``package:NAME/PATH`` or hub name of a trained checkpoint in transformers' format, whose
             sizes these must be; random weights by default.
+        causal: whether a token sees only what is before it.
+        dropouts: what transformers' configuration calls the dropout probabilities.
     """
 
     causal: ClassVar[bool]
+    dropouts: ClassVar[tuple[str, ...]]
 
     n_positions: PositiveInt
     dropout: Probability = 0.1
@@ -89,19 +89,14 @@ class LanguageModelSettings(TransformerSettings):
 
     def hf_options(self) -> dict[str, Any]:
         """Those options of transformers' configuration that hold for a pretrained checkpoint too."""
-        raise NotImplementedError
+        return dict.fromkeys(self.dropouts, self.dropout) | {"use_cache": False}
 
     def hf_class(self, task: str) -> type[PreTrainedModel]:
         """The class of transformers that has the head for a task."""
         raise NotImplementedError
 
-    def build(self, head: Head) -> nn.Module:
-        """Transformers' model with its initialisation, or the checkpoint's weights; in training mode.
-
-        Raises:
-            ValueError: the model cannot do the task, or the checkpoint is missing, damaged or of other sizes.
-        """
-        self.check(head)
+    def _build(self, head: Head) -> nn.Module:
+        """Transformers' model with its initialisation, or the checkpoint's weights; in training mode."""
         from .modules import spell_out_masks
         from .pretrained import load_pretrained
 

@@ -53,13 +53,8 @@ class VGG16(ModelSettings):
             )
         return None
 
-    def build(self, head: Head) -> nn.Module:
-        """Torchvision's network with its initialisation (He et al. 2015, fan out; linear layers of deviation 0.01).
-
-        Raises:
-            ValueError: the task is no classification, or its images do not fit.
-        """
-        self.check(head)
+    def _build(self, head: Head) -> nn.Module:
+        """Torchvision's network with its initialisation (He et al. 2015, fan out; linear layers of deviation 0.01)."""
         from torchvision.models.vgg import VGG, make_layers
 
         plan: list[str | int] = []

@@ -35,13 +35,8 @@ class ViTSettings(TransformerSettings):
             return f"model.patch_size: {self.patch_size} does not divide the image size, {image_size} pixels"
         return None
 
-    def build(self, head: Head) -> nn.Module:
-        """Torchvision's network with its initialisation.
-
-        Raises:
-            ValueError: the task is no classification, its images do not fit, or their size is not known.
-        """
-        self.check(head)
+    def _build(self, head: Head) -> nn.Module:
+        """Torchvision's network with its initialisation."""
         image_size = self.image_size_of(head)
         from torchvision.models import VisionTransformer
 

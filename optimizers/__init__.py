@@ -1,6 +1,6 @@
-"""Update rules: one file a rule, a registry.
+"""Update rules, one file each, and their registry.
 
-The public names stand in ``__init__.pyi``; each is imported when it is first used: a config is checked without torch.
+The public names are listed in ``__init__.pyi`` and imported on first use, so that a config is checked without torch.
 """
 
 import lazy_loader

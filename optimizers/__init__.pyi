@@ -1,5 +1,4 @@
 from .acclip import ACClip as ACClip
-from .build import build_optimizer as build_optimizer
 from .clipped_sgd import CClip as CClip
 from .clipped_sgd import GClip as GClip
 from .normalized import NormalizedSGD as NormalizedSGD
@@ -7,3 +6,4 @@ from .normalized import Signum as Signum
 from .registry import OPTIMIZERS as OPTIMIZERS
 from .registry import CustomOptimizer as CustomOptimizer
 from .registry import OptimizerSettings as OptimizerSettings
+from .registry import build_optimizer as build_optimizer

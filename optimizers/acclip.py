@@ -28,6 +28,19 @@ class ACClip(UpdateRule):
     factor 1/√β₂ and the few coordinates that are clipped.
 
     Source: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS 2020, arXiv:1912.03194.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: learning rate.
+        betas: how much of the momentum and of τ^α is kept each step, in [0, 1).
+        eps: added to |m|, and to the root of the second division.
+        alpha: the moment that τ follows, in [1, 2].
+        weight_decay: decoupled.
+        second_moment: divide once more by the root mean square of the gradient.
+        maximize: and ``foreach`` and ``fused`` as in ``UpdateRule``.
+
+    Raises:
+        ValueError: a value is out of its range.
     """
 
     def __init__(
@@ -44,23 +57,6 @@ class ACClip(UpdateRule):
         foreach: bool | None = None,
         fused: bool | None = None,
     ) -> None:
-        """Take over the parameters.
-
-        Args:
-            params: parameters, or groups of them.
-            lr: learning rate.
-            betas: how much of the momentum and of τ^α is kept each step, in [0, 1).
-            eps: added to |m|, and to the root of the second division.
-            alpha: the moment that τ follows, in [1, 2].
-            weight_decay: decoupled: the weights shrink by lr · weight_decay each step.
-            second_moment: divide once more by the root mean square of the gradient.
-            maximize: go uphill.
-            foreach: all parameters at once (default on a GPU) or one after the other (default elsewhere).
-            fused: compile the update.
-
-        Raises:
-            ValueError: a value is out of its range.
-        """
         defaults: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "alpha": alpha, "weight_decay": weight_decay}
         defaults |= {"second_moment": second_moment, "maximize": maximize, "foreach": foreach, "fused": fused}
         super().__init__(params, defaults)
@@ -88,7 +84,7 @@ class ACClip(UpdateRule):
         momentum, eps = state["exp_avg"], constants["eps"]
         threshold = root(state["exp_avg_power"], constants["alpha"])
         clipped = momentum.abs().add_(eps)
-        # Into memory that is at hand: new memory would cost a sixth of the step.
+        # In place: new memory would cost a sixth of the step.
         torch.div(threshold, clipped, out=clipped).clamp_(max=1).mul_(momentum)
         if constants["second_moment"]:
             root_mean_square = state["exp_avg_sq"].sqrt() if "exp_avg_sq" in state else threshold

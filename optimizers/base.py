@@ -1,8 +1,7 @@
-"""The base of our update rules: a formula as an optimizer of ``torch.optim``.
+"""The base class of the update rules: a formula, applied as an optimizer of ``torch.optim``.
 
-The ranges of our rules' hyperparameters, checked for every parameter group.
-
-The Euclidean norm of many tensors together, over devices and over shards.
+``UpdateRule.step`` is the whole story of a step: gradients are collected into parts of one group, device and dtype, the
+rule's formula gives a direction for each parameter, and ``execution`` applies it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .execution import Constants, Formula, Part, State, update_fused, update_one_by_one, update_together, working_dtype
+from .execution import Constants, ListState, Part, State, update, working_dtype
+from .kernels import Kernel
 from .sharding import layout, norm_over_shards, sum_over_shards
 
 _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -28,47 +28,24 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_group(group: dict[str, Any]) -> None:
-    """Refuse a parameter group that no rule can work with.
+class UpdateRule(Optimizer):
+    """A rule x ← x − lr · weight_decay · x − lr · direction; a subclass adds its state, constants and formula.
 
-    Raises:
-        ValueError: a hyperparameter is out of its range, or both foreach and fused are asked for.
-    """
-    for name, (allows, words) in _LIMITS.items():
-        if name in group and not allows(group[name]):
-            raise ValueError(f"{name} must be {words}, not {group[name]}")
-    if group["foreach"] and group["fused"]:
-        raise ValueError("foreach and fused exclude each other: choose one")
+    As in ``torch.optim``: parameter groups, closures, missing gradients, ``state_dict``. The state of half-precision
+    parameters is in float32. DTensors are updated shard by shard, with norms over all shards. ``torch.compile`` leaves
+    a step as it is; ``fused`` compiles it.
 
+    Every rule takes these arguments besides its own:
+        params: parameters, or groups of them.
+        lr: learning rate.
+        weight_decay: decoupled, as in AdamW: the weights shrink by lr · weight_decay each step.
+        maximize: maximize the objective.
+        foreach: update all parameters at once (default on a GPU) or one after the other (default elsewhere).
+        fused: compile the update.
 
-def norm_of_parts(parts: list[Part], tensors: list[list[Tensor]]) -> Tensor:
-    """The Euclidean norm of all tensors together, over all shards.
-
-    Args:
-        parts: in shards.
-        tensors: of each part, one a parameter; they are of its device and layout.
-
-    Returns:
-        0-dimensional, on the device of the first tensor, of at least single precision.
-    """
-    norms = []
-    for part, of_part in zip(parts, tensors, strict=True):
-        of_shards = torch.stack(torch._foreach_norm(of_part, 2, dtype=working_dtype(of_part[0])))
-        norms.append(norm_over_shards(of_shards, part.layout))
-    return combine_norms(norms)
-
-
-def combine_norms(norms: list[Tensor]) -> Tensor:
-    """One norm out of vectors of norms."""
-    return torch.linalg.vector_norm(torch.cat([norm.to(norms[0].device) for norm in norms]))
-
-
-class UpdateRule(Formula, Optimizer):
-    """What our rules share; a rule adds its state, its constants and its formula.
-
-    As in ``torch.optim``: parameter groups, closures, missing gradients, ``maximize``, ``foreach``, ``fused``,
-    ``state_dict``. Weight decay is decoupled. The state of half-precision parameters is in float32. DTensors are
-    updated shard by shard, with norms over all shards. ``torch.compile`` leaves a step as it is; ``fused`` compiles it.
+    The formula is four class methods, two for a tensor and two for a list of tensors, which do the same operations in
+    the same order, so that their results are equal. They are elementwise, so that a parameter can be updated in
+    chunks: what coordinates share, such as a norm, belongs to the constants.
     """
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
@@ -84,6 +61,31 @@ class UpdateRule(Formula, Optimizer):
 
     def global_norm(self, parts: list[Part]) -> Tensor | None:
         """A norm over all parameters that every update needs, 0-dimensional; None for most rules."""
+        return None
+
+    @classmethod
+    def accumulate(cls, gradient: Tensor, state: State, constants: Constants) -> None:
+        """Update a parameter's state with its gradient, in place; the gradient is not changed."""
+        raise NotImplementedError
+
+    @classmethod
+    def direction(cls, gradient: Tensor, state: State, constants: Constants) -> Tensor:
+        """The step's direction; gradient and state are not changed, so that it can be computed again."""
+        raise NotImplementedError
+
+    @classmethod
+    def foreach_accumulate(cls, gradients: list[Tensor], states: ListState, constants: Constants) -> None:
+        """``accumulate`` for a list of parameters of one device and dtype."""
+        raise NotImplementedError
+
+    @classmethod
+    def foreach_direction(cls, gradients: list[Tensor], states: ListState, constants: Constants) -> list[Tensor]:
+        """``direction`` for a list of parameters of one device and dtype."""
+        raise NotImplementedError
+
+    @classmethod
+    def kernel(cls, constants: Constants) -> Kernel | None:
+        """The C++ function that does the complete step; None for a rule, or for constants, that has none."""
         return None
 
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor | None:
@@ -109,38 +111,38 @@ class UpdateRule(Formula, Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        whole_parts = self._parts()
-        for part in whole_parts:
-            self._start_states(part)
-        parts = [part.shards() for part in whole_parts]
+        full_parts = self._parts()
+        for part in full_parts:
+            self._initialize_states(part)
+        parts = [part.shards() for part in full_parts]
         self.prepare(parts)
         for part, constants in self._with_constants(parts):
-            _execution(part)(type(self), part, constants)
+            update(type(self), part, constants)
         return loss
 
     @torch.no_grad()
     def telemetry(self) -> dict[str, Tensor | None]:
         """What the last step did; call it after ``step()``, before gradients or learning rates change.
 
-        Everything is computed here, from the gradients and the state, so a step that is not asked costs nothing.
+        Everything is computed here, from the gradients and the state, so a step without telemetry costs nothing more.
 
         Returns:
             0-dimensional tensors on the first parameter's device:
             ``grad_norm`` is the Euclidean norm of all gradients;
             ``update_norm`` is the Euclidean norm of lr · direction over all parameters, that is of the parameters'
-            change in this step, weight decay left out;
+            change in this step without weight decay;
             ``clip_fraction`` is the share of the coordinates that clipping scaled down, None if the rule does not clip.
 
         Raises:
             RuntimeError: the gradients are gone, or there was no step.
         """
-        whole_parts = self._parts()
-        if not whole_parts or any(
-            set(self.state_names(part.group)) - state.keys() for part in whole_parts for state in part.states
+        full_parts = self._parts()
+        if not full_parts or any(
+            set(self.state_names(part.group)) - state.keys() for part in full_parts for state in part.states
         ):
             raise RuntimeError("telemetry() describes the last step: call it after step() and before zero_grad()")
-        coordinates = sum(parameter.numel() for part in whole_parts for parameter in part.parameters)
-        parts = [part.shards() for part in whole_parts]
+        coordinates = sum(parameter.numel() for part in full_parts for parameter in part.parameters)
+        parts = [part.shards() for part in full_parts]
         updates, counts = [], []
         for part, constants in self._with_constants(parts):
             norms, clipped = [], []
@@ -155,19 +157,24 @@ class UpdateRule(Formula, Optimizer):
         return {
             "clip_fraction": torch.stack(counts).sum() / coordinates if counts else None,
             "grad_norm": norm_of_parts(parts, [part.gradients for part in parts]),
-            "update_norm": combine_norms(updates),
+            "update_norm": _combine_norms(updates),
         }
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, as in ``torch.optim``.
 
         Raises:
-            ValueError: a hyperparameter is out of its range, or a parameter is no real floating-point tensor.
+            ValueError: a hyperparameter is out of its range, foreach and fused are both set, or a parameter is no real
+                floating-point tensor.
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            check_group(group)
+            for name, (allows, words) in _LIMITS.items():
+                if name in group and not allows(group[name]):
+                    raise ValueError(f"{name} must be {words}, not {group[name]}")
+            if group["foreach"] and group["fused"]:
+                raise ValueError("foreach and fused exclude each other: choose one")
             if not all(parameter.is_floating_point() for parameter in group["params"]):
                 raise ValueError(f"{type(self).__name__} updates real floating-point parameters only")
         except ValueError:
@@ -193,7 +200,7 @@ class UpdateRule(Formula, Optimizer):
         # The user's own hooks come before the first and after the second.
         hooks = (
             self.register_load_state_dict_pre_hook(before),
-            self.register_load_state_dict_post_hook(lambda _: self._restore_types(loaded), prepend=True),
+            self.register_load_state_dict_post_hook(lambda _: self._restore_dtypes(loaded), prepend=True),
         )
         try:
             super().load_state_dict(state_dict)
@@ -201,8 +208,8 @@ class UpdateRule(Formula, Optimizer):
             for hook in hooks:
                 hook.remove()
 
-    def _restore_types(self, loaded: dict[str, Any]) -> None:
-        """Undo that torch has cast each state to its parameter's type, which may be half precision."""
+    def _restore_dtypes(self, loaded: dict[str, Any]) -> None:
+        """Undo that torch has cast each state to its parameter's dtype, which may be half precision."""
         saved = [index for group in loaded["param_groups"] for index in group["params"]]
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for index, parameter in zip(saved, parameters, strict=True):
@@ -210,7 +217,7 @@ class UpdateRule(Formula, Optimizer):
                 self.state[parameter][name] = value.to(parameter.device, working_dtype(parameter))
 
     def _parts(self) -> list[Part]:
-        """Every parameter that has a gradient, by group, device, type and layout."""
+        """Every parameter that has a gradient, by group, device, dtype and layout."""
         parts: dict[Any, Part] = {}
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:
@@ -227,7 +234,7 @@ class UpdateRule(Formula, Optimizer):
                 part.states.append(self.state[parameter])
         return list(parts.values())
 
-    def _start_states(self, part: Part) -> None:
+    def _initialize_states(self, part: Part) -> None:
         # A state outlives the momentum that a schedule brings down to 0 and up again.
         names = dict.fromkeys((*self.state_names(part.group), *(name for state in part.states for name in state)))
         for parameter, state in zip(part.parameters, part.states, strict=True):
@@ -241,11 +248,22 @@ class UpdateRule(Formula, Optimizer):
             yield part, self.constants(part.group, None if norm is None else norm.to(part.parameters[0].device))
 
 
-def _execution(part: Part) -> Callable[[type[Formula], Part, Constants], None]:
-    """Which of the three ways to go: as the group says, or foreach on a GPU and the plain loop elsewhere."""
-    if part.group["fused"]:
-        return update_fused
-    foreach = part.group["foreach"]
-    if foreach is None:
-        foreach = part.parameters[0].device.type == "cuda"
-    return update_together if foreach else update_one_by_one
+def norm_of_parts(parts: list[Part], tensors: list[list[Tensor]]) -> Tensor:
+    """The Euclidean norm of all tensors together, over all shards.
+
+    Args:
+        parts: in shards.
+        tensors: one list per part, one tensor per parameter, of the part's device and layout.
+
+    Returns:
+        0-dimensional, on the device of the first tensor, of at least single precision.
+    """
+    norms = []
+    for part, of_part in zip(parts, tensors, strict=True):
+        of_shards = torch.stack(torch._foreach_norm(of_part, 2, dtype=working_dtype(of_part[0])))
+        norms.append(norm_over_shards(of_shards, part.layout))
+    return _combine_norms(norms)
+
+
+def _combine_norms(norms: list[Tensor]) -> Tensor:
+    return torch.linalg.vector_norm(torch.cat([norm.to(norms[0].device) for norm in norms]))

@@ -1,9 +1,4 @@
-"""What GClip and CClip share: SGD on a clipped gradient, with the momentum of ``torch.optim.SGD``.
-
-GClip: SGD on the gradient scaled down to a bounded global norm.
-
-CClip: SGD on the gradient clamped coordinate by coordinate.
-"""
+"""SGD on a clipped gradient: GClip bounds the gradient's global norm, CClip each of its coordinates."""
 
 from __future__ import annotations
 
@@ -19,9 +14,20 @@ from .kernels import Kernel
 
 
 class ClippedSGD(UpdateRule):
-    """v ← momentum · v + clip(g), x ← x − lr · v; a rule adds ``clip_gradient``.
+    """v ← momentum · v + clip(g), x ← x − lr · v; GClip and CClip add ``clip_gradient``.
 
     The clipped gradient enters the momentum, as in ``torch.optim.SGD`` behind ``clip_grad_norm_``.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: learning rate.
+        clip: where the gradient is clipped, in units of the gradient; infinity never clips.
+        momentum: how much of v is kept, in [0, 1).
+        weight_decay: decoupled.
+        maximize: and ``foreach`` and ``fused`` as in ``UpdateRule``.
+
+    Raises:
+        ValueError: a value is out of its range.
     """
 
     def __init__(
@@ -36,21 +42,6 @@ class ClippedSGD(UpdateRule):
         foreach: bool | None = None,
         fused: bool | None = None,
     ) -> None:
-        """Take over the parameters.
-
-        Args:
-            params: parameters, or groups of them.
-            lr: learning rate.
-            clip: where the gradient is clipped, in units of the gradient; infinity never clips.
-            momentum: how much of v is kept, in [0, 1).
-            weight_decay: decoupled: the weights shrink by lr · weight_decay each step.
-            maximize: go uphill.
-            foreach: all parameters at once (default on a GPU) or one after the other (default elsewhere).
-            fused: compile the update.
-
-        Raises:
-            ValueError: a value is out of its range.
-        """
         defaults: dict[str, Any] = {"lr": lr, "clip": clip, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"maximize": maximize, "foreach": foreach, "fused": fused})
 
@@ -70,7 +61,7 @@ class ClippedSGD(UpdateRule):
 
     @classmethod
     def accumulate(cls, gradient: Tensor, state: State, constants: Constants) -> None:
-        """Let the momentum take in the clipped gradient."""
+        """V ← momentum · v + clip(g)."""
         if state:
             state["momentum_buffer"].mul_(constants["momentum"]).add_(cls.clip_gradient(gradient, constants))
 

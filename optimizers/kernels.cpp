@@ -1,4 +1,4 @@
-// Whole optimizer steps in one pass over memory, for float32 parameters on a CPU.
+// Complete optimizer steps in one pass over memory, for float32 parameters on a CPU.
 //
 // Each function does what the rule of its name does in Python (accumulate, direction, weight decay), in that order, but
 // for a rounding where the compiler joins a product and a sum. Nothing of torch is included, so that the file compiles
@@ -18,32 +18,32 @@
 namespace {
 
 // Elements that a thread takes at once: few enough to share one large parameter, many enough to forget the overhead.
-constexpr int64_t PIECE = 1 << 15;
+constexpr int64_t CHUNK = 1 << 15;
 
-struct Piece {
+struct Chunk {
     float* const* tensors;
     int64_t start, stop;
 };
 
-std::vector<Piece> cut(const int64_t* sizes, float* const* tensors, int64_t count, int64_t tensors_each) {
-    std::vector<Piece> pieces;
+std::vector<Chunk> split(const int64_t* sizes, float* const* tensors, int64_t count, int64_t tensors_each) {
+    std::vector<Chunk> chunks;
     for (int64_t i = 0; i < count; ++i)
-        for (int64_t start = 0; start < sizes[i]; start += PIECE)
-            pieces.push_back({tensors + i * tensors_each, start, std::min(start + PIECE, sizes[i])});
-    return pieces;
+        for (int64_t start = 0; start < sizes[i]; start += CHUNK)
+            chunks.push_back({tensors + i * tensors_each, start, std::min(start + CHUNK, sizes[i])});
+    return chunks;
 }
 
 template <typename Work>
-void share(const std::vector<Piece>& pieces, int threads, Work work) {
-    const int64_t number = pieces.size();
+void parallel_for(const std::vector<Chunk>& chunks, int threads, Work work) {
+    const int64_t number = chunks.size();
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < number; ++i) work(pieces[i], i);
+    for (int64_t i = 0; i < number; ++i) work(chunks[i], i);
 }
 
 struct Step {
     float lr, decay, sign;
 
-    // Without decay the value is left alone: infinity minus zero times infinity is not a number.
+    // Without decay the value is left alone: infinity minus zero times infinity is NaN.
     float moved(float value, float direction) const {
         return (decay != 0 ? value - decay * value : value) - lr * direction;
     }
@@ -59,16 +59,16 @@ inline float lerp(float from, float to, float weight) {
 }
 
 template <typename Clip>
-void clipped_sgd(const Piece& piece, Step step, float momentum, Clip clip) {
-    float* __restrict value = piece.tensors[0];
-    const float* __restrict gradient = piece.tensors[1];
+void clipped_sgd(const Chunk& chunk, Step step, float momentum, Clip clip) {
+    float* __restrict value = chunk.tensors[0];
+    const float* __restrict gradient = chunk.tensors[1];
     if (momentum == 0) {
-        for (int64_t i = piece.start; i < piece.stop; ++i)
+        for (int64_t i = chunk.start; i < chunk.stop; ++i)
             value[i] = step.moved(value[i], clip(step.sign * gradient[i]));
         return;
     }
-    float* __restrict buffer = piece.tensors[2];
-    for (int64_t i = piece.start; i < piece.stop; ++i) {
+    float* __restrict buffer = chunk.tensors[2];
+    for (int64_t i = chunk.start; i < chunk.stop; ++i) {
         buffer[i] = momentum * buffer[i] + clip(step.sign * gradient[i]);
         value[i] = step.moved(value[i], buffer[i]);
     }
@@ -79,13 +79,13 @@ struct ACClip {
 };
 
 template <int alpha, bool second_moment>
-void acclip_piece(const Piece& piece, Step step, ACClip rule) {
-    float* __restrict value = piece.tensors[0];
-    const float* __restrict gradient = piece.tensors[1];
-    float* __restrict average = piece.tensors[2];
-    float* __restrict power = piece.tensors[3];
-    float* __restrict square = second_moment && alpha == 1 ? piece.tensors[4] : nullptr;
-    for (int64_t i = piece.start; i < piece.stop; ++i) {
+void acclip_chunk(const Chunk& chunk, Step step, ACClip rule) {
+    float* __restrict value = chunk.tensors[0];
+    const float* __restrict gradient = chunk.tensors[1];
+    float* __restrict average = chunk.tensors[2];
+    float* __restrict power = chunk.tensors[3];
+    float* __restrict square = second_moment && alpha == 1 ? chunk.tensors[4] : nullptr;
+    for (int64_t i = chunk.start; i < chunk.stop; ++i) {
         const float g = step.sign * gradient[i];
         average[i] = lerp(average[i], g, rule.gradient_weight);
         power[i] = lerp(power[i], alpha == 1 ? std::fabs(g) : g * g, rule.power_weight);
@@ -104,7 +104,7 @@ void acclip_piece(const Piece& piece, Step step, ACClip rule) {
 }
 
 // Memory is read faster in four places at once than in one.
-double piece_sum_of_squares(const float* __restrict x, int64_t size) {
+double chunk_sum_of_squares(const float* __restrict x, int64_t size) {
     const int64_t quarter = size / 4;
     float a = 0, b = 0, c = 0, d = 0;
 #pragma omp simd reduction(+ : a, b, c, d)
@@ -127,8 +127,8 @@ extern "C" {
 void cclip(const int64_t* sizes, float* const* tensors, int64_t count, const float* numbers, int threads) {
     const Step step{numbers[0], numbers[1], numbers[2]};
     const float momentum = numbers[3], clip = numbers[4];
-    share(cut(sizes, tensors, count, momentum == 0 ? 2 : 3), threads, [=](const Piece& piece, int64_t) {
-        clipped_sgd(piece, step, momentum, [=](float g) { return at_most(at_least(g, -clip), clip); });
+    parallel_for(split(sizes, tensors, count, momentum == 0 ? 2 : 3), threads, [=](const Chunk& chunk, int64_t) {
+        clipped_sgd(chunk, step, momentum, [=](float g) { return at_most(at_least(g, -clip), clip); });
     });
 }
 
@@ -136,8 +136,8 @@ void cclip(const int64_t* sizes, float* const* tensors, int64_t count, const flo
 void gclip(const int64_t* sizes, float* const* tensors, int64_t count, const float* numbers, int threads) {
     const Step step{numbers[0], numbers[1], numbers[2]};
     const float momentum = numbers[3], factor = numbers[4];
-    share(cut(sizes, tensors, count, momentum == 0 ? 2 : 3), threads, [=](const Piece& piece, int64_t) {
-        clipped_sgd(piece, step, momentum, [=](float g) { return g * factor; });
+    parallel_for(split(sizes, tensors, count, momentum == 0 ? 2 : 3), threads, [=](const Chunk& chunk, int64_t) {
+        clipped_sgd(chunk, step, momentum, [=](float g) { return g * factor; });
     });
 }
 
@@ -147,18 +147,18 @@ void acclip(const int64_t* sizes, float* const* tensors, int64_t count, const fl
     const Step step{numbers[0], numbers[1], numbers[2]};
     const ACClip rule{numbers[3], numbers[4], numbers[5], numbers[6]};
     const bool square = numbers[7] == 2, second_moment = numbers[8] != 0;
-    const auto update = second_moment ? (square ? acclip_piece<2, true> : acclip_piece<1, true>)
-                                      : (square ? acclip_piece<2, false> : acclip_piece<1, false>);
-    share(cut(sizes, tensors, count, second_moment && !square ? 5 : 4), threads,
-          [=](const Piece& piece, int64_t) { update(piece, step, rule); });
+    const auto update = second_moment ? (square ? acclip_chunk<2, true> : acclip_chunk<1, true>)
+                                      : (square ? acclip_chunk<2, false> : acclip_chunk<1, false>);
+    parallel_for(split(sizes, tensors, count, second_moment && !square ? 5 : 4), threads,
+          [=](const Chunk& chunk, int64_t) { update(chunk, step, rule); });
 }
 
 // Of all elements of one list of tensors; the result does not depend on the number of threads.
 double sum_of_squares(const int64_t* sizes, float* const* tensors, int64_t count, int threads) {
-    const std::vector<Piece> pieces = cut(sizes, tensors, count, 1);
-    std::vector<double> sums(pieces.size());
-    share(pieces, threads, [&](const Piece& piece, int64_t i) {
-        sums[i] = piece_sum_of_squares(piece.tensors[0] + piece.start, piece.stop - piece.start);
+    const std::vector<Chunk> chunks = split(sizes, tensors, count, 1);
+    std::vector<double> sums(chunks.size());
+    parallel_for(chunks, threads, [&](const Chunk& chunk, int64_t i) {
+        sums[i] = chunk_sum_of_squares(chunk.tensors[0] + chunk.start, chunk.stop - chunk.start);
     });
     double total = 0;
     for (const double sum : sums) total += sum;

@@ -1,4 +1,4 @@
-"""Whole optimizer steps in C++: ``kernels.cpp``, compiled on first use and kept in the user's cache folder."""
+"""Complete optimizer steps in C++: ``kernels.cpp``, compiled on first use and kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -35,13 +35,7 @@ _AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vect
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of ``kernels.cpp`` with what it needs to know of a rule.
-
-    Attributes:
-        name: of the function.
-        states: names of the states that it updates, in its order.
-        numbers: the rule's own numbers, in its order.
-    """
+    """A function of ``kernels.cpp`` by name, the states that it updates and the rule's own numbers, in its order."""
 
     name: str
     states: tuple[str, ...]

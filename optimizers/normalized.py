@@ -1,9 +1,4 @@
-"""What Signum and NormalizedSGD share: a running average of the gradient whose size they then ignore.
-
-Signum: the sign of the averaged gradient.
-
-Normalized SGD: the averaged gradient divided by its global norm.
-"""
+"""Rules that ignore the gradient's size: Signum takes the sign of its running average, NormalizedSGD the direction."""
 
 from __future__ import annotations
 
@@ -18,7 +13,19 @@ from .execution import Constants, ListState, Part, State
 
 
 class AveragedGradient(UpdateRule):
-    """m ← momentum · m + (1 − momentum) · g; a rule adds ``direction``."""
+    """m ← momentum · m + (1 − momentum) · g; Signum and NormalizedSGD add ``direction``.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: learning rate, in units of the parameters: of each coordinate's step (Signum) or of the complete step's
+            length (NormalizedSGD).
+        momentum: how much of m is kept each step, in [0, 1).
+        weight_decay: decoupled.
+        maximize: and ``foreach`` and ``fused`` as in ``UpdateRule``.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
 
     def __init__(
         self,
@@ -31,21 +38,6 @@ class AveragedGradient(UpdateRule):
         foreach: bool | None = None,
         fused: bool | None = None,
     ) -> None:
-        """Take over the parameters.
-
-        Args:
-            params: parameters, or groups of them.
-            lr: learning rate, in units of the parameters: of each coordinate's step (Signum) or of the whole step's
-                length (NormalizedSGD).
-            momentum: how much of m is kept each step, in [0, 1).
-            weight_decay: decoupled: the weights shrink by lr · weight_decay each step.
-            maximize: go uphill.
-            foreach: all parameters at once (default on a GPU) or one after the other (default elsewhere).
-            fused: compile the update.
-
-        Raises:
-            ValueError: a value is out of its range.
-        """
         defaults: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"maximize": maximize, "foreach": foreach, "fused": fused})
 
@@ -55,7 +47,7 @@ class AveragedGradient(UpdateRule):
 
     @classmethod
     def accumulate(cls, gradient: Tensor, state: State, constants: Constants) -> None:
-        """Let the average take in the gradient."""
+        """Update m."""
         if state:
             state["exp_avg"].lerp_(gradient, 1 - constants["momentum"])
 

@@ -1,20 +1,26 @@
-"""Every optimizer that a config can name; a new one is a file with its class and a line here.
+"""Every optimizer that a config can name, its hyperparameters, and how it is built; torch is imported only for that.
 
-What every optimizer of the registry says about itself before it is built.
+A new optimizer is a file with its class and an entry of ``OPTIMIZERS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, create_model, field_validator
 
-from ..settings import CustomSettings, NamedSettings, Registry
+from ..errors import UserError
+from ..settings import CustomSettings, NamedSettings, Registry, import_by_name
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
 
 
 class OptimizerSettings(NamedSettings):
-    """An update rule with its hyperparameters; ``registry.rule`` makes one subclass a rule.
+    """An update rule with its hyperparameters; ``rule`` makes one subclass per rule.
 
     Attributes:
         target: the class that is built, as ``module:Class``.
@@ -213,3 +219,51 @@ OPTIMIZERS: Registry[OptimizerSettings] = Registry(
     ],
     custom=CustomOptimizer,
 )
+
+
+def build_optimizer(
+    settings: OptimizerSettings | CustomOptimizer, named_parameters: Iterable[tuple[str, nn.Parameter]]
+) -> Optimizer:
+    """The optimizer of ``settings`` over the parameters that require gradients.
+
+    Args:
+        settings: a rule of the registry, or a user's own class.
+        named_parameters: as ``model.named_parameters()`` gives them.
+
+    Raises:
+        UserError: there is nothing to train, a glob of ``no_weight_decay`` matches no parameter, or the user's own
+            class cannot be imported, refuses its arguments or is no optimizer.
+    """
+    trainable = {name: parameter for name, parameter in named_parameters if parameter.requires_grad}
+    if not trainable:
+        raise UserError("optimizer: the model has no parameter that requires gradients")
+    if isinstance(settings, CustomOptimizer):
+        return _build_custom(settings, list(trainable.values()))
+    optimizer: Optimizer = import_by_name(settings.target)(_groups(settings, trainable), **settings.arguments())
+    return optimizer
+
+
+def _groups(settings: OptimizerSettings, trainable: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """One group, or two when some weights are not decayed."""
+    spared: set[str] = set()
+    for glob in settings.no_weight_decay:
+        matches = {name for name in trainable if fnmatchcase(name, glob)}
+        if not matches:
+            raise UserError(
+                f"optimizer.no_weight_decay: {glob!r} matches no parameter; one is {next(iter(trainable))!r}"
+            )
+        spared |= matches
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for name, parameter in trainable.items() if name not in spared]},
+        {"params": [parameter for name, parameter in trainable.items() if name in spared], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _build_custom(settings: CustomOptimizer, parameters: list[nn.Parameter]) -> Optimizer:
+    from torch.optim import Optimizer
+
+    optimizer = settings.create(parameters)
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(f"optimizer.name: {settings.name} gave a {type(optimizer).__name__}, not a torch Optimizer")
+    return optimizer

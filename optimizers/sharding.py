@@ -50,5 +50,5 @@ def sum_over_shards(value: Tensor, spread: Layout | None) -> Tensor:
 
 
 def norm_over_shards(norm: Tensor, spread: Layout | None) -> Tensor:
-    """The Euclidean norm of a whole out of the norms of its shards."""
+    """The Euclidean norm of a DTensor, from the norms of its shards."""
     return norm if spread is None else sum_over_shards(norm.square(), spread).sqrt()
