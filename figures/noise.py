@@ -1,14 +1,6 @@
-"""The pictures of gradient noise (Zhang et al. 2020, figures 1 and 2): a file a picture, a column a run.
+"""The pictures and the table of gradient noise (Zhang et al. 2020, figures 1 and 2), from run folders.
 
-Reading the noise measurements of run folders back.
-
-What the noise pictures share.
-
-Panels that show noise norms of the whole model.
-
-The tail index of each layer beside its Gaussian control.
-
-The noise of runs as a table in plain text.
+One file per picture, one column per run.
 """
 
 from __future__ import annotations
@@ -151,7 +143,7 @@ NOISE_NORM = r"$\|g - \nabla f\|$"
 ALPHA = rf"$\alpha = {STABLE_ALPHA}$"
 BINS = 32
 RIDGES = 10
-"""At most so many steps are shown."""
+"""Maximum number of steps shown."""
 
 
 def draw_histograms(panels: Sequence[Axes], run: NoiseRun, step: int) -> None:
@@ -297,7 +289,7 @@ PICTURES: dict[str, tuple[int, Column]] = {
     "evolution": (1, draw_ridges),
     "layers": (1, draw_layers),
 }
-"""Number of panels and what draws them, by the name that the picture adds to its path."""
+"""Number of panels and the function that draws them, by the picture's suffix."""
 
 
 def draw_noise(runs: Sequence[NoiseRun], out: Path, step: int | None = None) -> list[Path]:
@@ -344,7 +336,7 @@ MOVES = "running_variance/second_half_range"
 
 
 def noise_table(runs: Sequence[NoiseRun]) -> str:
-    """One line a run and measured step.
+    """One line per run and measured step.
 
     The verdict and its p-value are those of the whole model; the tail index is Hill's, of the largest fifth of the
     noise norms, beside the range of the same on Gaussian surrogates. ``V moves by`` is how far the running variance

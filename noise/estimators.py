@@ -1,10 +1,8 @@
-"""The tail index of one sample.
+"""The tail index α = 1/ξ of one sample.
 
-Extreme-value estimators of the tail index α = 1/ξ from the k largest magnitudes x₍₁₎ ≥ x₍₂₎ ≥ … of a sample.
-
-Estimators of the index α of a symmetric α-stable law; on any other law they answer, but with a number that misleads.
-
-Above 2 a stable law does not exist: where an estimator can answer so, it says "lighter than Gaussian".
+``hill``, ``moment`` and ``pickands`` use the k largest magnitudes x₍₁₎ ≥ x₍₂₎ ≥ …; ``mcculloch``, ``ecf`` and ``block``
+assume a symmetric α-stable law and mislead on any other. An answer above 2 from one of these, where no stable law
+exists, means a tail lighter than Gaussian.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The noise of mini-batch gradients at frozen weights, in a fixed number of parameter-sized buffers.
+"""Gradient noise at fixed weights: of mini-batches, and of single examples by ``torch.func.vmap``.
 
-The noise of single-example gradients, many at once by ``torch.func.vmap`` where the model allows it.
+Weights, ``.grad``, modes, running statistics and PyTorch's random streams stay as they are. However many mini-batches
+there are, a fixed number of parameter-sized buffers is alive.
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ from ..tasks.base import Batch, Loss
 from .settings import Mode
 
 Gradient = list[Tensor]
-"""One tensor a trained parameter, in the order of ``trained_parameters``."""
+"""One tensor per trained parameter, in the order of ``trained_parameters``."""
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that have a gradient, by name."""
+    """The parameters with ``requires_grad``, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def reference_gradient(
     model: nn.Module, loss: Loss, batches: Iterable[Batch], *, mode: Mode = "train", seed: int = 0
 ) -> Gradient:
-    """The gradient of the mean loss over all terms of all batches, whatever their sizes.
+    """The gradient of the mean loss over all terms of all batches, of whatever sizes.
 
     Args:
-        model: left as it was found.
+        model: unchanged afterwards.
         loss: what is minimised.
         batches: the reference set.
         mode: of the model.
         seed: of the dropout.
 
     Raises:
-        FloatingPointError: the gradient is not finite.
+        FloatingPointError: the gradient is NaN or infinite.
         ValueError: the batches have no loss term.
     """
     with frozen(model, mode):
@@ -58,21 +59,21 @@ def batch_noise(
     mode: Mode = "train",
     seed: int = 0,
 ) -> Iterator[Gradient]:
-    """The noise g_B − ∇f of one mini-batch after another.
+    """The noise g_B − ∇f, one mini-batch after another.
 
     Args:
-        model: left as it was found, also between two samples.
+        model: unchanged afterwards and between two samples.
         loss: what is minimised.
-        batches: each a mini-batch, as the micro-batches that make it up.
+        batches: the micro-batches of each mini-batch.
         reference: ∇f, at the same weights and in the same mode.
         mode: of the model.
         seed: of the dropout.
 
     Yields:
-        Tensors ``[1, *shape]``, one a trained parameter.
+        Tensors ``[1, *shape]``, one per trained parameter.
 
     Raises:
-        FloatingPointError: a gradient is not finite.
+        FloatingPointError: a gradient is NaN or infinite.
         ValueError: a batch has no loss term.
     """
     for number, micro_batches in enumerate(batches):
@@ -87,7 +88,7 @@ def mean_gradient(model: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Gra
     """The gradient of the mean loss over all terms of all batches; ``.grad`` of the parameters is not touched.
 
     Raises:
-        FloatingPointError: it is not finite.
+        FloatingPointError: it is NaN or infinite.
         ValueError: there is no loss term.
     """
     parameters = list(trained_parameters(model).values())
@@ -106,13 +107,13 @@ def mean_gradient(model: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Gra
         raise ValueError("noise: there is no loss term to take the gradient of")
     torch._foreach_div_(gradient, terms)
     if not torch.isfinite(nn.utils.get_total_norm(gradient)):
-        raise FloatingPointError("a gradient is no finite number")
+        raise FloatingPointError("a gradient is NaN or infinite")
     return gradient
 
 
 @contextmanager
 def frozen(model: nn.Module, mode: Mode) -> Iterator[None]:
-    """Put a model in a mode, and leave it afterwards as it was: modes, running statistics, PyTorch's random streams."""
+    """Put a model in a mode; restore modes, buffers and PyTorch's random streams afterwards."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device = next(model.parameters()).device
     with (
@@ -127,7 +128,7 @@ def frozen(model: nn.Module, mode: Mode) -> Iterator[None]:
 
 
 CHUNK_BYTES = 2**30
-"""The gradients of one chunk of examples take at most this much memory, or hold one example."""
+"""Memory that the gradients of one chunk of examples may take; a chunk holds at least one example."""
 
 
 def example_noise(
@@ -141,22 +142,22 @@ def example_noise(
 ) -> Iterator[Gradient]:
     """The noise g_i − ∇f of single examples, g_i being the gradient of the mean over the terms of example i.
 
-    A model that cannot be vectorised, because it branches on numbers, say, is run one example at a time; a warning says
-    so.
+    A model that cannot be vectorised, such as one that branches on values, is run one example at a time, with a
+    warning.
 
     Args:
-        model: left as it was found, also between two chunks.
+        model: unchanged afterwards and between two chunks.
         loss: what is minimised.
-        batches: each a chunk of examples that are computed at once.
+        batches: chunks of examples; the gradients of a chunk are computed at once.
         reference: ∇f, at the same weights and in the same mode.
         mode: of the model; must be ``eval`` if ``example_mode`` says so.
         seed: of the dropout.
 
     Yields:
-        Tensors ``[examples of the chunk, *shape]``, one a trained parameter.
+        Tensors ``[examples of the chunk, *shape]``, one per trained parameter.
 
     Raises:
-        FloatingPointError: a gradient is not finite.
+        FloatingPointError: a gradient is NaN or infinite.
     """
     gradients = example_gradients
     for number, batch in enumerate(batches):
@@ -173,13 +174,13 @@ def example_noise(
                 gradients = looped_example_gradients
                 noise = gradients(model, loss, batch)
         if not torch.isfinite(nn.utils.get_total_norm(noise)):
-            raise FloatingPointError("the gradient of an example is no finite number")
+            raise FloatingPointError("the gradient of an example is NaN or infinite")
         torch._foreach_sub_(noise, reference)
         yield noise
 
 
 def example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
-    """The gradient of each example's mean loss, ``[examples, *shape]`` for each trained parameter, all at once.
+    """The gradient of each example's mean loss by ``vmap``, ``[examples, *shape]`` per trained parameter.
 
     Raises:
         RuntimeError: the model cannot be vectorised.
@@ -192,14 +193,14 @@ def example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
         result: Tensor = functional_call(mean_loss, values, (batch_of_one,))
         return result
 
-    # The fused kernels of attention have no vectorised form: they would be run one example at a time.
+    # Fused attention kernels have no batching rule: vmap would run them one example at a time.
     with sdpa_kernel(SDPBackend.MATH):
         gradients = vmap(grad(loss_of), in_dims=(None, 0), randomness="different")(parameters, batch)
     return [gradients[name] for name in parameters]
 
 
 def looped_example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
-    """What ``example_gradients`` gives, one example at a time."""
+    """The same as ``example_gradients``, one example at a time."""
     parameters = list(trained_parameters(model).values())
 
     def gradient(example: Batch) -> Sequence[Tensor]:
@@ -212,7 +213,7 @@ def looped_example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Grad
 
 
 def example_mode(model: nn.Module, mode: Mode) -> Mode:
-    """The mode for single examples: ``eval`` with BatchNorm, for which one example has no statistics, else ``mode``."""
+    """The mode for single examples: ``eval`` with BatchNorm, as one example has no batch statistics; else ``mode``."""
     return "eval" if has_batch_norm(model) else mode
 
 
@@ -223,7 +224,7 @@ def chunk_size(model: nn.Module) -> int:
 
 
 class _MeanLoss(nn.Module):
-    """Makes a model and its loss one module, so that ``functional_call`` can put other weights under both."""
+    """A model and its loss as one module, for ``functional_call``."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()

@@ -1,10 +1,7 @@
-"""One measurement of the gradient noise at one state of a model: sampling, statistics, and what is to be recorded.
+"""One measurement of gradient noise at fixed weights: the batches, their noise, its statistics and what is recorded.
 
-Which examples a noise measurement takes: from random streams of its own, so that training notices nothing.
-
-From the noise samples of one scope to the rows that describe them.
-
-Gradient noise of any model, for use without a config or a run folder.
+``measure_noise`` does it for a run, ``gradient_noise`` for any model without a config or run folder. Examples are drawn
+from random streams of their own, so training does not change.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ from .variance import gradient_noise_scale, running_variance
 
 @dataclass(frozen=True)
 class Passes:
-    """Batches, one a forward pass, each fetched when it is its turn."""
+    """The batches of forward passes, fetched one at a time."""
 
     examples: Examples
     keys: list[list[Key]]
@@ -60,16 +57,16 @@ class Passes:
 
 
 class NoiseDraw:
-    """The batches of one measurement: random examples, each once before any comes twice.
+    """The batches of one measurement: random examples, none drawn twice within an epoch.
 
     Args:
         examples: the training part.
         batch_size: examples of a mini-batch.
-        micro_batch_size: most examples of one forward pass; those of a mini-batch by default.
+        micro_batch_size: maximum number of examples per forward pass; ``batch_size`` by default.
         seed: of the measurement.
 
     Raises:
-        UserError: there are fewer examples than a mini-batch takes.
+        UserError: there are fewer examples than ``batch_size``.
     """
 
     def __init__(self, examples: Examples, batch_size: int, micro_batch_size: int | None, seed: int) -> None:
@@ -81,9 +78,9 @@ class NoiseDraw:
         self._seed = seed
 
     def reference(self, batches: int | Literal["full"]) -> Passes:
-        """The reference set: so many mini-batches, or the ``full`` training part.
+        """The reference set: a number of mini-batches, or the ``full`` training part.
 
-        It is cut evenly: a small rest would have BatchNorm statistics like no other batch.
+        Forward passes differ in size by at most 1: a small last one would have other BatchNorm statistics.
         """
         if batches == "full":
             return self._cut(self._order("reference", "full").keys(0), self._pass_size)
@@ -91,13 +88,13 @@ class NoiseDraw:
         return self._cut([key for number in range(batches) for key in order.keys(number)], self._pass_size)
 
     def mini_batches(self, count: int) -> Iterator[Passes]:
-        """The mini-batches, each as the micro-batches that make it up."""
+        """The micro-batches of each of ``count`` mini-batches."""
         order = self._order("batches", self._batch_size)
         for number in range(count):
             yield self._cut(order.keys(number), self._pass_size)
 
     def single_examples(self, count: int, chunk_size: int) -> Passes:
-        """Single examples, at most ``chunk_size`` of them at once, and no more than one forward pass may have."""
+        """Single examples in chunks of at most ``chunk_size``, and at most one forward pass each."""
         order = self._order("examples", 1)
         keys = [key for number in range(count) for key in order.keys(number)]
         return self._cut(keys, min(chunk_size, self._pass_size))
@@ -106,7 +103,7 @@ class NoiseDraw:
         return BatchOrder(len(self._examples), batch_size, derive_seed(self._seed, axis))
 
     def _cut(self, keys: list[Key], size: int) -> Passes:
-        """As few passes as possible of at most ``size`` examples, their sizes differing by at most 1."""
+        """As few passes of at most ``size`` examples as possible; their sizes differ by at most 1."""
         parts = ceil(len(keys) / size)
         ends = [len(keys) * part // parts for part in range(parts + 1)]
         return Passes(self._examples, [keys[start:end] for start, end in pairwise(ends)])
@@ -116,7 +113,7 @@ NORM_QUANTILE = f"{NORM}/quantile_"
 
 
 def describe(noise: ScopeNoise, *, seed: int) -> Iterator[TailRow]:
-    """The size of the noise, and its tail if it varies at all; it does not where the gradient is always zero."""
+    """The size of the noise, and its tail unless it is constant (a gradient that is always zero)."""
     yield plain_row("variance", float(np.mean(noise.norms.astype(np.float64) ** 2)))
     yield plain_row("running_variance/second_half_range", second_half_range(noise.norms, seed=seed))
     yield from (quantile_row(noise.norms, probability) for probability in NORM_QUANTILES)
@@ -126,12 +123,12 @@ def describe(noise: ScopeNoise, *, seed: int) -> Iterator[TailRow]:
 
 
 def plain_row(statistic: str, value: float) -> TailRow:
-    """A row that says nothing of a tail."""
+    """A row without interval, control and verdict."""
     return TailRow(statistic, value, None, None, None, None, None)
 
 
 def second_half_range(norms: Values, *, seed: int) -> float:
-    """How far V̂(n) still moves in the second half of the samples, over V̂(N): the median over random orders.
+    """The range of V̂(n) over the second half of the samples, divided by V̂(N): the median over random orders.
 
     It falls like 1/√N if the noise has a finite variance.
     """
@@ -141,8 +138,8 @@ def second_half_range(norms: Values, *, seed: int) -> float:
 
 
 def quantile_row(norms: Values, probability: float) -> TailRow:
-    """A quantile of noise norms; its interval lies between two order statistics and holds for every law."""
-    # Most of a second to import, and most runs measure no noise.
+    """A quantile of noise norms with a distribution-free interval between two order statistics."""
+    # Imported late: it takes most of a second, and most runs measure no noise.
     from scipy.stats import binom
 
     ordered = np.sort(norms)
@@ -153,15 +150,15 @@ def quantile_row(norms: Values, probability: float) -> TailRow:
 
 
 def tail_rows(noise: ScopeNoise, *, seed: int) -> list[TailRow]:
-    """The tail report on one scope: single coordinates from the kept ones, norms and projections from the sketch."""
+    """The tail report of one scope: coordinates from the kept ones, norms and projections from the sketch."""
     rows = tail_report(noise.coordinates, sketch=noise.sketch, seed=seed)
-    # quantile_row has those of the true norms.
+    # ``quantile_row`` gives those of the true norms.
     return [row for row in rows if not row.statistic.startswith(NORM_QUANTILE)]
 
 
 def surrogate_norms(noise: ScopeNoise, count: int, *, seed: int) -> Array:
     """Norms of Gaussian surrogates of the sketched samples, ``[count, samples]``."""
-    # The columns of this factor have the inner products of the sketched samples, and are shorter.
+    # This factor keeps the inner products of the sketched samples and has shorter columns.
     rows = np.asarray(np.linalg.qr(noise.sketch.T.astype(np.float64), mode="r"))
     return np.concatenate([np.linalg.norm(stack, axis=1) for stack in rotations(rows, count, seed=seed)])
 
@@ -171,10 +168,10 @@ def _varies(values: Values) -> bool:
 
 
 ORDERS = 10
-"""In so many random orders the running variance is recorded."""
+"""Random orders in which the running variance is recorded."""
 
 SURROGATES = 99
-"""Of so many Gaussian surrogates the norms are recorded."""
+"""Gaussian surrogates whose norms are recorded."""
 
 Kind = Literal["batch", "example"]
 
@@ -186,11 +183,11 @@ class NoiseMeasurement:
     Attributes:
         step: optimizer steps taken.
         rows: for noise.csv.
-        samples: for noise/step_*.npz, by name. ``scopes`` are the columns of ``batch_norms`` ``[samples, scopes]`` and
-            of ``batch_reference_norms`` ``[scopes]``; ``batch_coordinates/SCOPE`` ``[samples, kept]`` are the values
-            at ``positions/SCOPE``. Of the whole model there are ``batch_running_variance`` ``[orders, samples]``, and
-            the norms of Gaussian surrogates, ``batch_gaussian_norms`` ``[surrogates, samples]``, which are to be
-            compared with ``batch_sketch_norms`` ``[samples]``. Single examples have the same under ``example_``.
+        samples: arrays of noise/step_*.npz by name. ``scopes`` names the columns of ``batch_norms``
+            ``[samples, scopes]`` and ``batch_reference_norms`` ``[scopes]``; ``batch_coordinates/SCOPE``
+            ``[samples, kept]`` holds the values at ``positions/SCOPE``. Of the whole model:
+            ``batch_running_variance`` ``[orders, samples]``, and ``batch_gaussian_norms`` ``[surrogates, samples]``,
+            the surrogates of ``batch_sketch_norms`` ``[samples]``. Single examples: the same with ``example_``.
     """
 
     step: int
@@ -262,26 +259,26 @@ def measure_noise(
     seed: int = 0,
     track: Track = untracked,
 ) -> NoiseMeasurement:
-    """Measure the noise of mini-batch gradients, and that of single-example gradients if the settings ask for them.
+    """Measure the noise of mini-batch gradients, and of single-example gradients if ``settings.examples`` is not 0.
 
     Args:
-        model: left as it is found: weights, ``.grad``, modes, running statistics; so are PyTorch's random streams.
+        model: unchanged afterwards: weights, ``.grad``, modes, running statistics; so are PyTorch's random streams.
         loss: what is minimised.
         examples: the training part.
-        settings: how many samples of what.
-        batch_size: examples of a mini-batch.
-        micro_batch_size: most examples of one forward pass; those of a mini-batch by default.
+        settings: numbers of samples, the reference and the mode.
+        batch_size: examples per mini-batch.
+        micro_batch_size: maximum number of examples per forward pass; ``batch_size`` by default.
         step: optimizer steps taken so far; batches and dropout depend on it.
         seed: the experiment's.
         track: shows progress.
 
     Raises:
-        FloatingPointError: a gradient is no finite number.
-        UserError: there are fewer examples than a mini-batch takes.
+        FloatingPointError: a gradient is NaN or infinite.
+        UserError: there are fewer examples than ``batch_size``.
     """
     stream = derive_seed(seed, "noise", step)
     draw = NoiseDraw(examples, batch_size, micro_batch_size, stream)
-    # The same coordinates at every step, so that the steps can be compared.
+    # The same coordinates at every step, so that steps can be compared.
     reduction = Reduction(trained_parameters(model), settings.coordinates, derive_seed(seed, "noise"))
 
     def find_reference(mode: Mode) -> _Reference:
@@ -326,20 +323,20 @@ def gradient_noise(
     """Sample the noise of mini-batch gradients at a model's present weights, one gradient in memory at a time.
 
     Args:
-        model: left as it is found.
+        model: unchanged afterwards.
         loss: from the model and a batch to the summed loss and the number of its terms.
         reference: batches over which the gradient is exact: the whole training set, or enough of it.
-        batches: the mini-batches, one noise sample each; all of the same size.
+        batches: the mini-batches, one noise sample each, all of the same size and drawn independently.
         mode: whether dropout is on and BatchNorm uses each batch's own statistics.
-        coordinates: how many random coordinates of each parameter and of the whole model are kept, at most.
+        coordinates: maximum number of random coordinates kept per parameter and of the whole model.
         seed: chooses the coordinates and the dropout.
 
     Returns:
-        What was kept, by parameter name, and of the whole model under ``all``; ``tail_report`` takes the coordinates,
-        or the sketch.
+        The samples by parameter name, and of the whole model under ``all``; ``tail_report`` takes their coordinates
+        or sketch.
 
     Raises:
-        FloatingPointError: a gradient is no finite number.
+        FloatingPointError: a gradient is NaN or infinite.
         ValueError: a batch has no loss term.
     """
     center = reference_gradient(model, loss, reference, mode=mode, seed=seed)

@@ -1,4 +1,4 @@
-"""What a run folder keeps of its noise measurements: ``noise.csv``, and the raw samples in ``noise/step_*.npz``."""
+"""The noise measurements of a run folder: ``noise.csv``, and the raw samples in ``noise/step_*.npz``."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ COLUMNS = tuple(field.name for field in fields(NoiseRow))
 
 
 class NoiseRecord:
-    """The noise measurements in a folder, at most one of each step, in order.
+    """The noise measurements in a folder, at most one per step, in order.
 
-    Every change replaces whole files, so that a process that is killed leaves nothing half written.
+    Every change replaces complete files: a killed process leaves none half written.
 
     Args:
-        folder: a run folder, or any other; made when something is written.
+        folder: created with the first measurement.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,7 +72,7 @@ class NoiseRecord:
         self._samples = folder / "noise"
 
     def write(self, step: int, rows: Iterable[NoiseRow], arrays: Mapping[str, Any]) -> None:
-        """Add the measurement of a step, in place of an earlier one."""
+        """Add the measurement of a step, or replace it."""
         self._samples.mkdir(parents=True, exist_ok=True)
         temporary = self._samples / "unfinished.tmp"
         with temporary.open("wb") as file:
@@ -103,7 +103,7 @@ class NoiseRecord:
         return list(csv.DictReader([",".join(COLUMNS), *self._lines()]))
 
     def is_complete(self, step: int) -> bool:
-        """Whether a step was measured and all of it is there; its rows are written last."""
+        """Whether all of a step's measurement is there; its rows are written last."""
         return any(_step(line) == step for line in self._lines())
 
     def steps(self) -> list[int]:
@@ -131,7 +131,7 @@ class NoiseRecord:
         if not self._table.exists():
             return []
         lines = self._table.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        if not lines or not all(_is_whole(line) for line in lines[1:]):
+        if not lines or not all(_is_complete_line(line) for line in lines[1:]):
             raise UserError(f"{self._table}: a line is damaged; remove the lines of its step and measure it again")
         return lines[1:]
 
@@ -144,12 +144,12 @@ class NoiseRecord:
 
 
 def _sync(file: IO[Any]) -> None:
-    """Through to the disk: a rename that outlives a loss of power must not show an empty file."""
+    """Write through to the disk: after a loss of power a renamed file must not be empty."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def _is_whole(line: str) -> bool:
+def _is_complete_line(line: str) -> bool:
     return line.endswith("\n") and line.count(",") == len(COLUMNS) - 1 and line.partition(",")[0].isdecimal()
 
 

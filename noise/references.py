@@ -1,7 +1,6 @@
-"""The two synthetic references beside a histogram of noise norms: a Gaussian vector's norm and an α-stable vector's.
+"""The synthetic references beside a histogram of noise norms: norms of Gaussian and of α-stable vectors.
 
-Both are fitted to a sample by its median alone, the one scale that exists under any tail. ``scipy.stats.levy_stable``
-only draws here; fitting with it takes minutes.
+Both are fitted to a sample by its median, the one scale that exists under any tail.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def gaussian_norms(norms: ArrayLike, dimension: float, *, count: int = 10_000, s
     Args:
         norms: ``[samples]`` noise norms to be fitted.
         dimension: of the vectors; :func:`effective_dimension` finds the one that fits noise of unequal scales.
-        count: how many to draw.
+        count: number of draws.
         seed: of the draws.
 
     Returns:
@@ -42,7 +41,7 @@ def stable_norms(norms: ArrayLike, alpha: float, dimension: int, *, count: int =
         norms: ``[samples]`` noise norms to be fitted.
         alpha: tail index, above 0 and at most 2; 2 is a Gaussian vector.
         dimension: of the vectors; above about 1,000 the law hardly changes any more.
-        count: how many to draw.
+        count: number of draws.
         seed: of the draws.
 
     Returns:

@@ -1,11 +1,4 @@
-"""The report on a sample of gradient noise: every tail statistic beside the same statistic on Gaussian surrogates.
-
-Which statistics look at which part of a noise sample, and what rows of a report call them.
-
-A noise matrix made ready for measuring.
-
-Verdicts on one statistic, on all of them together, and on whether the variance is infinite.
-"""
+"""The report on a sample of gradient noise: every tail statistic beside the same statistic on Gaussian surrogates."""
 
 from __future__ import annotations
 
@@ -374,14 +367,14 @@ def tail_report(noise: ArrayLike, *, sketch: ArrayLike | None = None, seed: int 
     sizes can be taken for it.
 
     Args:
-        noise: ``[batches, coordinates]``: each row is the gradient of one mini-batch (or one example) less the
+        noise: ``[batches, coordinates]``: each row is the gradient of one mini-batch (or one example) minus the
             reference gradient, at the same weights. At least 8 batches; 64 give sharp answers.
         sketch: ``[batches, width]``: random signed sums over all coordinates, where ``noise`` holds only some of them.
             Norms and projections are then those of the sketch (see ``Reduction``).
         seed: chooses the measured coordinates, the random projections and the surrogates.
 
     Returns:
-        One row a statistic. The row ``overall`` comes last; its value is the probability that Gaussian noise would
+        One row per statistic. The row ``overall`` comes last; its value is the probability that Gaussian noise would
         look as heavy.
 
     Raises:

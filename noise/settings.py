@@ -16,19 +16,17 @@ FEWEST_SAMPLES = 8
 
 
 class NoiseSettings(Settings):
-    """When the gradient noise of a run is measured, and on what.
+    """When and how the gradient noise of a run is measured.
 
     Attributes:
         every: steps between measurements; the first of them is before the first step.
         at: further steps; 0, before the first step, unless given.
-        batches: mini-batches, hence noise samples, of one measurement.
-        batch_size: examples in each of them; ``training.batch_size`` unless given.
-        reference: what the noise is the distance from: the gradient over the ``full`` training part, or over that many
-            batches.
+        batches: mini-batches, hence noise samples, per measurement.
+        batch_size: examples per mini-batch; ``training.batch_size`` unless given.
+        reference: the noise is g_B minus the gradient over the ``full`` training part, or over that many batches.
         mode: whether dropout is on and BatchNorm uses each batch's own statistics (``train``), or neither (``eval``).
-        examples: how many gradients of single examples are measured besides. A model with BatchNorm is in eval mode
-            for them.
-        coordinates: of each layer and of the whole model, at most that many random coordinates of the noise are kept.
+        examples: number of single-example gradients measured besides; a model with BatchNorm is in eval mode for them.
+        coordinates: maximum number of random coordinates kept per layer and of the whole model.
     """
 
     every: PositiveInt | None = None
@@ -51,11 +49,10 @@ class NoiseSettings(Settings):
         return step in self.at or (self.every is not None and step % self.every == 0)
 
     def examples_per_batch(self, training_batch_size: int | Literal["full"]) -> int:
-        """The size of a mini-batch.
+        """The number of examples per mini-batch.
 
         Raises:
-            UserError: it is not given, and training takes the full batch, whose gradient has no noise; or it is 1 and
-                single examples are asked for besides.
+            UserError: neither ``batch_size`` nor training names a number; or it is 1 and ``examples`` is not 0.
         """
         size = self.batch_size or training_batch_size
         if size == "full":

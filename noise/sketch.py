@@ -1,4 +1,4 @@
-"""What is kept of a noise sample: norms, some of its coordinates, a sketch; the rest is thrown away at once."""
+"""The reduction of a noise sample to its norms, some coordinates and a sketch; the rest is not stored."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ class _Layer:
 
 
 class Reduction:
-    """Reduces noise samples to a ``ScopeNoise`` for each scope.
+    """Reduces noise samples to one ``ScopeNoise`` per scope.
 
     A sketch adds up coordinates with random signs, every 1021st into the same sum. It is linear in the noise, and it
     preserves norms: exactly in a scope of at most 1021 coordinates, up to about 1/√(2·1021) = 2 % in a larger one
     (Charikar, Chen and Farach-Colton 2004, "Finding frequent items in data streams").
 
     Args:
-        parameters: those whose gradient the noise is, by name.
-        coordinates: how many coordinates of each scope are kept, at most.
-        seed: chooses coordinates and signs, the same ones whenever it is the same.
+        parameters: the trained parameters by name.
+        coordinates: maximum number of coordinates kept per scope.
+        seed: chooses coordinates and signs.
 
     Attributes:
-        positions: by scope, where the kept coordinates lie in it; tensors are flattened, and for the whole model taken
-            one after another.
+        positions: by scope, the indices of the kept coordinates in its flattened tensors; those of the whole model are
+            concatenated.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], coordinates: int, seed: int) -> None:
@@ -87,7 +87,7 @@ class Reduction:
         """All samples by scope, the whole model last.
 
         Args:
-            noise: stacks of samples, ``[samples of the stack, *shape]`` for each parameter.
+            noise: stacks of samples, ``[samples of the stack, *shape]`` per parameter.
         """
         stacks = []
         for stack in noise:

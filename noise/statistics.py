@@ -1,12 +1,8 @@
-"""Many series of equal length, and statistics that look at each series in itself and then pool.
+"""Statistics of many series of equal length: each series is measured in itself, then the results are averaged.
 
-A series is measured against its own order statistics or its own scale, never against another's. What is averaged over
-the series is a logarithm or a ratio without units, so series of wildly unequal scale can stand side by side. That is
-the difference from pooling the raw values, which makes Gaussian noise of unequal scales look like infinite variance.
-
-Measures of how much of a sample's energy its largest values hold; all are bounded, so sparse series can be asked.
-
-Standard errors by leaving out groups of draws, and the intervals that follow from them.
+A series is compared with its own order statistics or scale. What is averaged is a logarithm or a ratio without units,
+so series of very unequal scale can be averaged. Pooling the raw values instead makes Gaussian noise of unequal scales
+look like infinite variance. Intervals come from leaving out groups of draws.
 """
 
 from __future__ import annotations
@@ -33,7 +29,7 @@ class Series:
     """Series along the last axis, with their order statistics computed once.
 
     Args:
-        values: ``[..., series, length]``; what leads is a stack of samples that are measured independently.
+        values: ``[..., series, length]``; the leading axes stack samples that are measured independently.
     """
 
     def __init__(self, values: Array) -> None:
@@ -61,7 +57,7 @@ class Series:
 
     @cached_property
     def standardised(self) -> Array:
-        """Each series less its median, over its own Fama-Roll scale, ``[..., series, length]``."""
+        """Each series minus its median, divided by its own Fama-Roll scale, ``[..., series, length]``."""
         scale = (self.quantile(0.72) - self.quantile(0.28)) / STABLE_QUANTILE_DISTANCE
         return (self.values - self.quantile(0.5)[..., None]) / scale[..., None]
 
@@ -71,14 +67,14 @@ class Statistic:
     """A measure of a tail.
 
     Attributes:
-        name: how rows and messages call it.
+        name: in rows and messages.
         features: from series to numbers ``[..., series, features]`` whose mean over the series means something.
         heaviness: from mean features ``[..., features]`` to a score ``[...]`` that grows with the weight of the tail.
-        value: from the score to what is printed: a tail index or a ratio. It is monotone.
+        value: from the score to the printed tail index or ratio; monotone.
         standard_error: asymptotic standard error of the score, given the score, for one series of independent values;
             None where only resampling gives one.
-        tells_variance: whether it looks at the tail alone, so closely that it can tell an infinite variance.
-        describes: whether the statistic only describes the sample and says nothing about its tail.
+        tells_variance: whether it is an extreme-value estimator, which can tell an infinite variance.
+        describes: whether it only describes the sample and is not judged.
     """
 
     name: str
@@ -179,12 +175,12 @@ def jackknife(scores: Callable[[NDArray[np.intp]], Array], draws: int) -> Array:
 
 
 def jackknife_quantile(draws: int) -> float:
-    """How many jackknife standard errors reach from an estimate to either end of its interval."""
+    """Half-width of an interval in jackknife standard errors."""
     return float(stdtrit(min(GROUPS, draws) - 1, UPPER_TAIL))
 
 
 NORMAL_QUANTILE = float(ndtri(UPPER_TAIL))
-"""How many asymptotic standard errors reach from an estimate to either end of its interval."""
+"""Half-width of an interval in asymptotic standard errors."""
 
 
 def interval(statistic: Statistic, score: float, half_width: float) -> Interval:

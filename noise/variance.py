@@ -14,8 +14,8 @@ from .statistics import Array
 def running_variance(norms: ArrayLike, *, orders: int = 10, seed: int = 0) -> Array:
     """Variance estimated from the first n noise samples, V̂(n) = (1/n) Σ_{i≤n} ‖gᵢ − ∇f‖², for every n.
 
-    It settles if the noise has a finite variance and keeps jumping if it has not. One order of the samples shows
-    little, since a jump can come early or late by chance: draw several.
+    It settles if the noise has a finite variance and keeps jumping if not. Draw several orders: in one, a jump comes
+    early or late by chance.
 
     Args:
         norms: ``[samples]`` noise norms ‖gᵢ − ∇f‖.
