@@ -1,31 +1,79 @@
-"""Tables of runs in plain text."""
+"""Tables: cells of text for a terminal, as Markdown and as LaTeX; and the table of runs beside the loss curves."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from statistics import mean
 
 from ..errors import printable
 from .runs import Group, Run
 
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+"""How LaTeX spells the characters that have a meaning in it."""
+
+MARKDOWN = re.compile(r"[\\|<*`~$\[\]]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+"""What has a meaning in a Markdown cell; an underscore has one only at an end of a word."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text.
+
+    Attributes:
+        columns: their names.
+        rows: as many cells each.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def text(self) -> str:
+        """For a terminal: aligned columns. Control characters in a cell are escaped."""
+        table = [tuple(map(printable, line)) for line in (self.columns, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+        return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+    def markdown(self) -> str:
+        """For a README or an issue."""
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join("| " + " | ".join(map(_markdown_cell, line)) + " |" for line in lines)
+
+    def latex(self) -> str:
+        """A ``tabular`` that needs no package; its text is UTF-8."""
+        lines = [" & ".join(map(_latex_cell, line)) + r" \\" for line in (self.columns, *self.rows)]
+        begin = rf"\begin{{tabular}}{{{'l' * len(self.columns)}}}"
+        return "\n".join([begin, lines[0], r"\hline", *lines[1:], r"\end{tabular}"])
+
+
+def aligned(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Lines of cells as text, their columns below each other and below the names of the columns."""
+    return Table(tuple(columns), [tuple(line) for line in lines]).text()
+
+
+def _markdown_cell(text: str) -> str:
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _latex_cell(text: str) -> str:
+    cell = "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+    # The end of the line before, \\, would take a star or a bracket for its own.
+    return "{}" + cell if cell.startswith(("[", "*")) else cell
+
+
 COLUMNS = ("optimizer", "lr", "seeds", "state", "steps", "train loss", "eval loss", "best eval loss", "seconds")
 
 
 def loss_table(groups: Sequence[Group]) -> str:
-    """One line a group of runs: means over its seeds, with the range where there are several; best evaluation first."""
-    ordered = sorted(groups, key=lambda group: _final_loss(group))
-    return aligned(COLUMNS, map(_line, ordered))
-
-
-def aligned(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Lines of cells as text, their columns below each other and below the names of the columns.
-
-    Signs in a cell that a terminal would obey are written out.
-    """
-    table = [tuple(map(printable, line)) for line in (columns, *lines)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(columns))]
-    texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+    """One line per group of runs: means over seeds, with the range where there are several; best evaluation first."""
+    return aligned(COLUMNS, map(_line, sorted(groups, key=_final_loss)))
 
 
 def _line(group: Group) -> tuple[str, ...]:

@@ -1,15 +1,7 @@
-"""Runs as a search for each optimizer's best setting: which of them may be compared, and in what they differ.
-
-What was tried of each optimizer, what is the best of it, and how far to trust that.
-
-Tables of what was tried of each optimizer.
-
-How much the learning rate matters: final evaluation loss against it.
-"""
+"""Runs as a search for each optimizer's best setting: what was tried, what is best, as tables and as pictures."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +12,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..configs.schema import Experiment
+from ..csv_files import write_csv
 from ..errors import UserError
+from ..grid import Best, best_point
 from ..training.run_folder import FINISHED
 from .runs import Group, Run
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
@@ -72,16 +66,19 @@ class Rule:
     name: str
     settings: tuple[Setting, ...]
 
-    @cached_property
+    @property
     def best(self) -> Setting:
         """The setting with the lowest median loss."""
-        return min(self.settings, key=lambda setting: setting.median)
+        return self.settings[self._choice.index]
 
     @property
-    def edges(self) -> list[str]:
-        """The keys of which the best setting has the least or the largest number that was tried."""
-        values = {key: [setting.varied[key] for setting in self.settings] for key in self.best.varied}
-        return [key for key, value in self.best.varied.items() if is_at_edge(value, values[key])]
+    def edges(self) -> tuple[str, ...]:
+        """The keys in which the best setting lies at the edge of what was tried; see ``grid.best_point``."""
+        return self._choice.edges
+
+    @cached_property
+    def _choice(self) -> Best:
+        return best_point([setting.varied for setting in self.settings], [setting.median for setting in self.settings])
 
     def warnings(self) -> Iterator[str]:
         """Why its best setting may not be its best, a line each."""
@@ -130,12 +127,6 @@ def final_loss(run: Run) -> float:
     """A finished run's final evaluation loss in nats; infinite where it diverged."""
     loss = run.status.get("last_eval_loss")
     return float(loss) if run.status["state"] == "done" and loss is not None else inf
-
-
-def is_at_edge(value: Any, values: Iterable[Any]) -> bool:
-    """Whether ``value`` is the least or the largest of two or more different numbers."""
-    numbers = {number for number in values if _is_number(number)}
-    return _is_number(value) and len(numbers) > 1 and value in (min(numbers), max(numbers))
 
 
 def _is_number(value: Any) -> bool:
@@ -251,12 +242,7 @@ def tuning_table(comparisons: Sequence[Comparison]) -> str:
 
 def write_tuning(comparisons: Sequence[Comparison], path: Path) -> Path:
     """Write one row a setting as CSV; a loss that is infinite stands for a diverged run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for comparison in comparisons:
-            writer.writerows(_rows(comparison))
+    write_csv(path, [row for comparison in comparisons for row in _rows(comparison)], CSV_COLUMNS)
     return path
 
 

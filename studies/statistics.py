@@ -25,6 +25,10 @@ class Effect:
         """The same on another scale."""
         return Effect(increasing(self.value), increasing(self.low), increasing(self.high))
 
+    def minus(self, number: float) -> Effect:
+        """The same minus a number that is known exactly."""
+        return self.map(lambda end: end - number)
+
 
 def mean_over_seeds(values: Sequence[float]) -> Effect:
     """The mean of one number a seed with Student's interval.
@@ -59,6 +63,14 @@ def widened(effect: Effect, samples: int) -> Effect:
 
     factor = float(stdtrit(samples - 1, 0.975) / ndtri(0.975) * math.sqrt(samples / (samples - 1)))
     return Effect(effect.value, effect.value - factor * _below(effect), effect.value + factor * _above(effect))
+
+
+def share_of_trials(share: float, trials: int) -> Effect:
+    """A share of independent trials with the exact interval of Clopper and Pearson."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * trials), trials).proportion_ci(0.95)
+    return Effect(share, float(interval.low), float(interval.high))
 
 
 def difference_of_independent(left: Effect, right: Effect) -> Effect:

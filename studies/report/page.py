@@ -1,7 +1,4 @@
-"""A report of finished studies, or of runs: what the page of ``page.py`` shows.
-
-One HTML page that needs nothing beside it: no network, no script, no other file.
-"""
+"""A report of studies or of runs: one HTML page that needs no network, no script and no other file."""
 
 from __future__ import annotations
 
@@ -20,11 +17,13 @@ from ...figures.hessian import HessianRun, draw_blocks, draw_distances, draw_spe
 from ...figures.loss import draw_losses
 from ...figures.noise import draw_noise, find_noise
 from ...figures.runs import Run, find_runs, group_by_setting
+from ...figures.tables import Table
 from ...training.run_folder import read_status
 from ..claims import load_claims
 from ..judging import judge_all
-from ..summary import newest_summaries, read_summaries, study_folders
-from ..verdict_tables import Table, count_words, verdict_table
+from ..run import newest_summaries, study_folders
+from ..summary import read_summaries
+from ..verdict_tables import count_words, verdict_table
 
 MOST_ROWS = 200
 """Of a table on the page; the file it comes from has them all."""
