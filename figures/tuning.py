@@ -97,7 +97,7 @@ class Comparison:
     """Runs that differ in nothing but their optimizer, its settings and the seed.
 
     Attributes:
-        label: name of the config, and whatever else tells it from the other comparisons.
+        label: name of the config, and what else differs from the other comparisons.
         rules: by name, in alphabetical order.
     """
 
@@ -154,7 +154,9 @@ def compare(runs: Iterable[Run]) -> list[Comparison]:
         if is_finished(run):
             tasks.setdefault(json.dumps(_comparable(run.experiment), sort_keys=True), []).append(run)
     if not tasks:
-        raise UserError("none of these runs is finished; the same `whyadam train` or `whyadam sweep` line goes on")
+        raise UserError(
+            "none of these runs is finished; the same `whyadam train` or `whyadam sweep` line continues them"
+        )
     keys = [_flat(json.loads(task)) for task in tasks]
     labels = [
         " ".join([task["name"], *_describe(different)])
@@ -236,12 +238,12 @@ CSV_COLUMNS = (
 
 
 def tuning_table(comparisons: Sequence[Comparison]) -> str:
-    """A table a comparison: one line a setting, with a mark at the best of each optimizer."""
+    """A table per comparison: one line per setting, with a mark at the best of each optimizer."""
     return "\n\n".join(f"{comparison.label}\n{aligned(COLUMNS, _lines(comparison))}" for comparison in comparisons)
 
 
 def write_tuning(comparisons: Sequence[Comparison], path: Path) -> Path:
-    """Write one row a setting as CSV; a loss that is infinite stands for a diverged run."""
+    """Write one row per setting as CSV; a loss that is infinite stands for a diverged run."""
     write_csv(path, [row for comparison in comparisons for row in _rows(comparison)], CSV_COLUMNS)
     return path
 
@@ -296,7 +298,7 @@ TOP = 0.97
 
 
 def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
-    """Draw a panel a comparison, a line an optimizer: the median over seeds, with a band from the lowest to highest.
+    """Draw a panel per comparison, a line per optimizer: the median over seeds, with a band from the lowest to highest.
 
     Where an optimizer has several settings of one learning rate, the best of them is drawn. The panels end at the loss
     before the first step: a triangle at the top stands for a higher one, a cross for a setting whose median diverged.

@@ -33,8 +33,8 @@ class Verdict:
 
     Attributes:
         claim: which.
-        verdict: ``reproduced`` where the whole interval lies on the claimed side of the margin, ``contradicted`` where
-            it lies wholly on the other, else ``inconclusive``; so too where something the verdict needs is missing.
+        verdict: ``reproduced`` where the interval lies entirely on the claimed side of the margin, ``contradicted`` where
+            it lies entirely on the other, else ``inconclusive``; so too where something the verdict needs is missing.
         effect: the estimate and its 95 % interval; None where there is none.
         samples: how many of ``sampled`` are behind it.
         sampled: seeds, samples (of an interval of the study's own), or subjects (of a correlation).
@@ -113,7 +113,7 @@ def _effect(claim: Claim, sides: Sequence[Side]) -> Effect:
 def _judge_correlation(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> Verdict:
     """The verdict on a rank correlation over subjects.
 
-    The seeds of a subject are averaged first, and subjects are resampled whole: a subject's mean carries the noise of
+    The seeds of a subject are averaged first, and subjects are resampled: a subject's mean carries the noise of
     its seeds already, and to draw seeds as well would count it twice. Subjects that
     have learned too little are left out.
     """
@@ -302,7 +302,7 @@ OF_TRAINING = (LOSS, "accuracy", *GAPS)
 def _doubts_of_learning(rows: Sequence[SummaryRow], sides: Sequence[Side]) -> list[str]:
     """Why a comparison of trained networks decides nothing, though it can be computed.
 
-    Sides of one sweep are looked at together: it is enough that one of them has learned.
+    Sides of one sweep are judged together: it is enough that one of them has learned.
 
     Args:
         rows: of the study at one scale.

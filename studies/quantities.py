@@ -144,7 +144,7 @@ class Reading:
     """One number of one seed.
 
     Attributes:
-        arm: whose it is; None where it is about the whole sweep.
+        arm: whose it is; None where it is about the sweep as such.
         seed: of the run.
         value: infinite where the run diverged.
         tried: settings that were tried in tuning; None where nothing was tuned.
@@ -183,7 +183,7 @@ def _of_run(read: Callable[[Path], float | None], sweep: str, results: Results) 
 
 
 def _before_training(read: Callable[[Path], float | None], sweep: str, results: Results) -> Iterator[Reading]:
-    """A number of the untrained network and its data: it is the sweep's, whatever the arm."""
+    """A number of the untrained network and its data: it belongs to the sweep, not to an arm."""
     for reading in _of_run(read, sweep, results):
         yield Reading(None, reading.seed, reading.value)
 
@@ -233,7 +233,7 @@ def _full_distance(attribute: Literal["value", "noise_floor"], sweep: str, resul
 
 
 def _full_spectra(result: SweepResult) -> dict[int, Spectrum]:
-    """The whole Hessian's spectrum at the first measured moment, by seed, where it was measured."""
+    """The full Hessian's spectrum at the first measured step, by seed, where it was measured."""
     runs = [
         (run.trial.seed, find_hessian([run.folder])[0]) for run in result.final if (run.folder / "hessian").exists()
     ]
@@ -295,9 +295,9 @@ def _noise_row(statistic: str, moment: Moment, folder: Path) -> dict[str, str] |
 
 
 def _norm_change(centre: Callable[[NDArray[np.float64]], float], folder: Path) -> float | None:
-    """1-Wasserstein distance between the logarithms of the noise norms, less their centres, of two moments.
+    """1-Wasserstein distance between the logarithms of the noise norms, minus their centres, of two measured steps.
 
-    The moments are the first after the start, where nothing is trained yet, and the last.
+    These are the first after the start, where nothing is trained yet, and the last.
     """
     from scipy.stats import wasserstein_distance
 
@@ -309,7 +309,7 @@ def _norm_change(centre: Callable[[NDArray[np.float64]], float], folder: Path) -
 
 
 def _heterogeneity(measure: str, sigma: str, folder: Path, *, noise_floor: bool = False) -> float | None:
-    """A measure of the whole model at the first measured moment; of a distance, the mean over pairs of blocks."""
+    """A measure of the full model at the first measured step; of a distance, the mean over pairs of blocks."""
     if not (folder / "hessian").exists():
         return None
     (run,) = find_hessian([folder])

@@ -37,7 +37,7 @@ STUDIES = {
     "lower_bound": "Errors on the coin-flip problem, beside the least that any method can reach.",
     "quadratics": "Iterations of SGD, Adam and clipping on quadratics whose blocks are alike, or not.",
     "causes": "SGD's loss minus Adam's where noise tail, block heterogeneity and class imbalance are on or off.",
-    "heterogeneous_mlp": "SGD and Adam on a perceptron whose layers' curvatures are set apart.",
+    "heterogeneous_mlp": "SGD and Adam on a perceptron whose layers differ in curvature.",
     "imbalance": "SGD, Adam and sign descent where some classes are rare: losses by class frequency.",
 }
 """One line of help by name of those with code; nothing is imported before a study is run."""
@@ -65,7 +65,7 @@ class CodedStudy:
         self.scales: Mapping[str, Any] = self._module.SCALES
 
     def identity(self, scale: str, seed: int) -> str:
-        """Text that changes with whatever may change the results: the scale's settings."""
+        """Text that changes with everything that may change the results: the scale's settings."""
         return json.dumps(self.settings(scale, seed), sort_keys=True)
 
     def settings(self, scale: str, seed: int) -> dict[str, Any]:

@@ -191,7 +191,7 @@ class DeclaredStudy:
         self.scales = file.scales
 
     def identity(self, scale: str, seed: int) -> str:
-        """Text that changes with whatever may change the results, the configs that the sweeps name included."""
+        """Text that changes with everything that may change the results, the configs that the sweeps name included."""
         chosen = self._seeded(scale, seed)
         planned = [identity(trial.experiment) for sweep in chosen.sweeps.values() for trial in plan(sweep)]
         return json.dumps([self.settings(scale, seed), planned], sort_keys=True)

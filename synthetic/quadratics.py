@@ -1,7 +1,4 @@
-"""Quadratics L(w) = ½ wᵀHw with given eigenvalues, block by block or all mixed; many at once, each with its own H.
-
-How many iterations a method needs until a quadratic's loss is ``tolerance`` times its first value.
-"""
+"""Quadratics L(w) = ½ wᵀHw with given eigenvalues, many at once, and the iterations that a method needs on them."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ from .trials import Rule
 
 HETEROGENEOUS: Blocks = ((1, 2, 3), (99, 100, 101), (4998, 4999, 5000))
 HOMOGENEOUS: Blocks = ((1, 99, 4998), (2, 100, 4999), (3, 101, 5000))
-"""The same nine eigenvalues, apart and mixed. Source: Zhang et al., "Why Transformers Need Adam: A Hessian
+"""The same nine eigenvalues, separated and mixed. Source: Zhang et al., "Why Transformers Need Adam: A Hessian
 Perspective", NeurIPS 2024, arXiv:2402.16788."""
 
 
 @dataclass(frozen=True)
 class Quadratics:
-    """One quadratic a trial, all with the same eigenvalues.
+    """One quadratic per trial, all with the same eigenvalues.
 
     Attributes:
         hessian: ``[trials, size, size]``.

@@ -13,7 +13,7 @@ from ..grid import Best, best_point
 from ..seeds import derive_seed
 from .intervals import ends
 
-RATES_A_DECADE = 2
+RATES_PER_DECADE = 2
 """How finely learning rates are tried: 0.1, 0.316, 1 …"""
 
 WIDENING = 2
@@ -122,8 +122,8 @@ def with_interval(value: Callable[[Tensor], Tensor], seeds: int, count: int = 20
 
 
 def _exponent(rate: float) -> int:
-    return round(RATES_A_DECADE * math.log10(rate))
+    return round(RATES_PER_DECADE * math.log10(rate))
 
 
 def _rates(exponents: Sequence[int]) -> list[float]:
-    return [10 ** (exponent / RATES_A_DECADE) for exponent in exponents]
+    return [10 ** (exponent / RATES_PER_DECADE) for exponent in exponents]

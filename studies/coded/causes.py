@@ -1,6 +1,6 @@
-"""The three causes apart: noise tail, block heterogeneity and class imbalance, each on or off in every combination.
+"""The three causes separately: noise tail, block heterogeneity and class imbalance, each on or off in every combination.
 
-Two papers and their critics explain Adam's advantage with heavy-tailed noise (Zhang et al. 2020), with curvatures that
+Two papers and later work explain Adam's advantage with heavy-tailed noise (Zhang et al. 2020), with curvatures that
 differ between blocks (Zhang et al. 2024) and with rare classes (Kunstner et al. 2024). Here one small network has a
 knob for each, and no knob moves what another one sets:
 

@@ -165,8 +165,10 @@ def _slopes(settings: Dimension, rows: list[Row]) -> list[Row]:
     for alpha, thresholds in product(settings.alphas, ("published", "best")):
         chosen = frame[(frame["alpha"] == alpha) & (frame["thresholds"] == thresholds)]
         measured = chosen[chosen["sample"].isna()].set_index("coordinates")["ratio"].loc[list(settings.coordinates)]
-        samples = chosen.dropna(subset=["sample"]).pivot(index="sample", columns="coordinates", values="ratio")
-        low, high = ends(log_slope(settings.coordinates, samples[list(settings.coordinates)].to_numpy()))
+        samples = chosen.dropna(subset=["sample"]).pivot(index="coordinates", columns="sample", values="ratio")
+        # In this order in memory, on which the last digit of a product of matrices depends.
+        ordered = np.ascontiguousarray(samples.loc[list(settings.coordinates)])
+        low, high = ends(log_slope(settings.coordinates, ordered.T))
         slope = log_slope(settings.coordinates, measured.to_numpy())
         key = {"alpha": alpha, "thresholds": thresholds, "slope": slope, "ci_low": low, "ci_high": high}
         slopes.append(key | {"theory": 2 / alpha - 1})

@@ -1,4 +1,4 @@
-"""SGD and Adam on a perceptron whose layers' curvatures are set apart (Zhang et al. 2024, the MLP experiment).
+"""SGD and Adam on a perceptron whose layers' curvatures differ (Zhang et al. 2024, the MLP experiment).
 
 The network, its function at the start and the data are the same for every contrast; only the scale of each layer's
 parameters differs, and with it the layer's block of the Hessian. So the scale-free distances between the blocks'
@@ -39,7 +39,7 @@ class HeterogeneousMLP(Settings):
         image_size: of the digits in pixels.
         evaluation_fraction: of the digits that are not trained on.
         steps: of each run.
-        batch_size: examples a step.
+        batch_size: examples per step.
         seeds: runs with each learning rate.
         spectra: how many of the seeds' spectra are measured.
         lanczos_steps: of each probe.
@@ -151,7 +151,7 @@ def _train(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
 
 
 def _measure(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
-    """The heterogeneity at the start: one row a seed, a measure and a smoothing."""
+    """The heterogeneity at the start: one row per seed, measure and smoothing."""
     rows: list[Row] = []
     for number in range(settings.spectra):
         begun = _start(settings, cell, derive_seed(seed, "run", number))

@@ -62,7 +62,7 @@ class Problem(Settings):
 
     Attributes:
         model: of ``MODEL_SETTINGS``.
-        batch_size: examples a step; None for all of them.
+        batch_size: examples per step; None for all of them.
         steps: of each run.
     """
 
@@ -222,8 +222,8 @@ def _gap_rows(runs: Sequence[Row], cell: Row, seed: int) -> list[Row]:
         return gap(rows, adam, samples) - gap(balanced_rows, balanced_adam, samples)
 
     value, low, high = with_interval(change, len({row["seed"] for row in rows}), seed=seed)
-    whole = {"change": value, "change_ci_low": low, "change_ci_high": high}
-    found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | whole]
+    change = {"change": value, "change_ci_low": low, "change_ci_high": high}
+    found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | change]
     for group, column in _groups(rows).items():
-        found.append(cell | {"group": group} | gap_row(rows, adam, seed, column) | dict.fromkeys(whole))
+        found.append(cell | {"group": group} | gap_row(rows, adam, seed, column) | dict.fromkeys(change))
     return found

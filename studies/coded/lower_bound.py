@@ -1,6 +1,6 @@
 """Errors on the hardest coin-flip problem for each number of steps, beside the least that any method can have.
 
-All methods start at 0, in the middle between the two problems that look alike. They are odd in the gradient, so their
+All methods start at 0, in the middle between the two problems that cannot be told apart. They are odd in the gradient, so their
 errors on both are the same, and the mean error over trials estimates what the bound is about.
 """
 
@@ -82,7 +82,7 @@ def summary(tables: Tables, settings: LowerBound, row: MakeRow) -> Iterator[Summ
 
 
 def _measure(settings: LowerBound, alpha: float, seed: int) -> list[Row]:
-    """A row a rule and K, and one of its power of K, whose ``steps`` is None and ``bound`` the bound's power."""
+    """A row per rule and K, and one of its power of K, whose ``steps`` is None and ``bound`` the bound's power."""
     errors: dict[str, list[Array]] = {"sgd": [], "gclip": [], "acclip": []}
     for steps in settings.horizons:
         for rule, values in _errors(settings, alpha, steps, seed).items():

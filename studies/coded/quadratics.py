@@ -1,4 +1,4 @@
-"""How many iterations SGD, Adam and clipping need on quadratics with alike blocks, unlike blocks, and none.
+"""How many iterations SGD, Adam and clipping need on quadratics whose blocks are alike, unlike, or not separated.
 
 L(w) = ½ wᵀHw of condition number 5000. Each trial has its own random rotation and its own normal start. Every method
 has the setting of its grid with the lowest median, chosen on the same trials.
@@ -62,7 +62,7 @@ MOMENTUM_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1
 """Of 2(1 + momentum)/(λ_min + λ_max), about the largest lr that does not diverge."""
 
 ADAM_RATES = np.geomspace(1e-4, 10, 26).tolist()
-"""Adam's step is about as long as its learning rate, whatever the scale of H."""
+"""Adam's step is about as long as its learning rate, at any scale of H."""
 
 ACCLIP_FRACTIONS = np.geomspace(0.03, 100, 26).tolist()
 """Of gradient descent's best lr, as are the next."""

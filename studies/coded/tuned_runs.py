@@ -48,11 +48,11 @@ def tuned_rows(
     parts: Mapping[str, Tensor] | None = None,
     **cell: object,
 ) -> list[Row]:
-    """One row a run: a rule at every learning rate that was tried, from every start.
+    """One row per run: a rule at every learning rate that was tried, from every start.
 
     Args:
         rule: of ``RULES``.
-        starts: one a seed.
+        starts: one per seed.
         training: the rest.
         parts: bool ``[seeds, examples]`` by the name of a column, which holds the mean loss of those examples; it is
             empty where there are none.
@@ -129,7 +129,7 @@ def _seeds(rows: Sequence[Row]) -> int:
 
 
 class Parts:
-    """The finished parts of a study: what is computed is written to ``pieces/<name>.csv`` and read back the next time.
+    """The finished parts of a study: what is computed is written to ``pieces/<name>.csv`` and read from there the next time.
 
     Args:
         folder: the study's.

@@ -139,7 +139,7 @@ def write_page(out: Path, sections: Sequence[Section], verdicts: Table | None, c
 
 
 def _six_digits(text: str) -> str:
-    """A number that is not whole with six digits; any other text as it is."""
+    """A number with a fraction in six digits; any other text as it is."""
     if "." not in text and "e" not in text:
         return text
     try:
@@ -230,8 +230,8 @@ def _drawn(drawings: Iterable[Callable[[Path], object]]) -> tuple[list[Picture],
 def _draw_curvature(runs: Sequence[HessianRun], out: Path) -> None:
     draw_blocks(runs, out / "blocks")
     draw_distances(runs, out / "js")
-    if whole := [run for run in runs if run.full(run.steps[0]) is not None]:
-        draw_spectra(whole, out / "spectra")
+    if full := [run for run in runs if run.full(run.steps[0]) is not None]:
+        draw_spectra(full, out / "spectra")
 
 
 RUN_COLUMNS = ("state", "step", "last_train_loss", "last_eval_loss", "best_eval_loss", "seconds_training", "device")

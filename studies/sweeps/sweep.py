@@ -21,7 +21,7 @@ class SweepInterruptedError(KeyboardInterrupt):
     """A signal has ended a sweep; its runs have written their last checkpoints.
 
     Attributes:
-        exit_code: what a shell should be told: 130 or 143.
+        exit_code: for the shell: 130 or 143.
     """
 
     def __init__(self, exit_code: int) -> None:
@@ -55,7 +55,7 @@ class SweepResult:
 
 
 def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, launcher: Launcher | None = None) -> SweepResult:
-    """Do what is missing of one sweep; see ``run_sweeps``."""
+    """Do the missing runs of one sweep; see ``run_sweeps``."""
     (result,) = run_sweeps([sweep], out, jobs, launcher)
     return result
 
@@ -63,9 +63,9 @@ def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, launcher: Launcher | None 
 def run_sweeps(
     sweeps: Sequence[Sweep], out: Path, jobs: int = 1, launcher: Launcher | None = None
 ) -> list[SweepResult]:
-    """Do what is missing of some sweeps, all together, and write ``runs.csv``.
+    """Do the missing runs of some sweeps, all together, and write ``runs.csv``.
 
-    A run that fails, or whose process dies, is told of and leaves the others alone; it is tried again the next time.
+    A run that fails, or whose process dies, is reported and leaves the others alone; it is repeated the next time.
 
     Args:
         sweeps: what to run; a run that is part of several is computed once.
@@ -132,7 +132,7 @@ def _plan_final(sweep: Sweep, chosen: Mapping[str, Chosen]) -> list[Trial]:
 
 
 def run_trials(trials: Sequence[Trial], out: Path, launcher: Launcher) -> list[Outcome]:
-    """Do what is missing of some runs, and tell how all of them ended, in their order."""
+    """Do the missing ones of some runs; how all of them have ended, in their order."""
     folders = [trial.folder(out) for trial in trials]
     missing = {folder: trial for folder, trial in zip(folders, trials, strict=True) if not folder.is_finished()}
     failures: dict[RunFolder, str | None] = {}
