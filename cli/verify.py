@@ -25,9 +25,7 @@ def verify(
     runs: Annotated[Path, typer.Option(help="Folder with finished studies.")] = Path("runs/studies"),
     claims: Annotated[Path | None, typer.Option(help="Your own claims in YAML; the papers' by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the verdicts as CSV too.")] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a Markdown table with unabridged statements.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table with full statements.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 unless every claim is reproduced.")] = False,
 ) -> None:
     """Judge the papers' claims by what studies have measured: reproduced, contradicted or inconclusive.

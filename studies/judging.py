@@ -33,8 +33,8 @@ class Verdict:
 
     Attributes:
         claim: which.
-        verdict: ``reproduced`` where the interval lies entirely on the claimed side of the margin, ``contradicted`` where
-            it lies entirely on the other, else ``inconclusive``; so too where something the verdict needs is missing.
+        verdict: ``reproduced`` where the interval lies entirely on the claimed side of the margin, ``contradicted``
+            where entirely on the other, else ``inconclusive``; so too where something the verdict needs is missing.
         effect: the estimate and its 95 % interval; None where there is none.
         samples: how many of ``sampled`` are behind it.
         sampled: seeds, samples (of an interval of the study's own), or subjects (of a correlation).
@@ -113,9 +113,8 @@ def _effect(claim: Claim, sides: Sequence[Side]) -> Effect:
 def _judge_correlation(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> Verdict:
     """The verdict on a rank correlation over subjects.
 
-    The seeds of a subject are averaged first, and subjects are resampled: a subject's mean carries the noise of
-    its seeds already, and to draw seeds as well would count it twice. Subjects that
-    have learned too little are left out.
+    The seeds of a subject are averaged first, and subjects are resampled: a subject's mean carries the noise of its
+    seeds already, and to draw seeds as well would count it twice. Subjects that have learned too little are left out.
     """
     x, y = claim.correlate or ("", "")
     subjects = [
@@ -135,7 +134,8 @@ def _judge_correlation(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> 
         if math.isnan(effect.value):
             effect, problems = None, [f"all of {x} or all of {y} are equal"]
     problems += [doubt for side in sides for doubt in side.doubts()] + _missing_runs(rows, sides)
-    tried = tuple(_fewest(column) for column in columns)
+    counts = [[side.tried for side in column if side.tried is not None] for column in columns]
+    tried = tuple(min(count, default=None) for count in counts)
     return _verdict(claim, effect, problems, samples=len(subjects), sampled="subjects", tried=tried, scale=scale)
 
 
@@ -362,8 +362,3 @@ def _exp(value: float) -> float:
         return math.exp(value)
     except OverflowError:
         return math.inf
-
-
-def _fewest(sides: Sequence[Side]) -> int | None:
-    tried = [side.tried for side in sides if side.tried is not None]
-    return min(tried, default=None)

@@ -1,4 +1,4 @@
-"""The three causes separately: noise tail, block heterogeneity and class imbalance, each on or off in every combination.
+"""Three causes in a factorial design: noise tail, block heterogeneity and class imbalance, each on or off.
 
 Two papers and later work explain Adam's advantage with heavy-tailed noise (Zhang et al. 2020), with curvatures that
 differ between blocks (Zhang et al. 2024) and with rare classes (Kunstner et al. 2024). Here one small network has a

@@ -222,8 +222,8 @@ def _gap_rows(runs: Sequence[Row], cell: Row, seed: int) -> list[Row]:
         return gap(rows, adam, samples) - gap(balanced_rows, balanced_adam, samples)
 
     value, low, high = with_interval(change, len({row["seed"] for row in rows}), seed=seed)
-    change = {"change": value, "change_ci_low": low, "change_ci_high": high}
-    found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | change]
+    changed = {"change": value, "change_ci_low": low, "change_ci_high": high}
+    found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | changed]
     for group, column in _groups(rows).items():
-        found.append(cell | {"group": group} | gap_row(rows, adam, seed, column) | dict.fromkeys(change))
+        found.append(cell | {"group": group} | gap_row(rows, adam, seed, column) | dict.fromkeys(changed))
     return found

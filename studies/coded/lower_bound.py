@@ -1,7 +1,7 @@
 """Errors on the hardest coin-flip problem for each number of steps, beside the least that any method can have.
 
-All methods start at 0, in the middle between the two problems that cannot be told apart. They are odd in the gradient, so their
-errors on both are the same, and the mean error over trials estimates what the bound is about.
+All methods start at 0, halfway between the minima of the two problems. They are odd in the gradient, so their errors on
+both are the same, and the mean error over trials estimates what the bound is about.
 """
 
 from __future__ import annotations

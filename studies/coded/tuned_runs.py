@@ -84,13 +84,7 @@ def by_rate(rows: Sequence[Row], column: str = "loss") -> Tensor:
 
 
 def summary_row(rows: Sequence[Row], seed: int, column: str = "loss") -> Row:
-    """The best rate of one rule in one cell, and what it reaches.
-
-    Args:
-        rows: of ``tuned_rows``.
-        seed: of the bootstrap.
-        column: what is reported at the rate whose ``loss`` is the best.
-    """
+    """The best rate of one rule in one cell, of rows of ``tuned_rows``, and the ``column`` that it reaches there."""
     losses, values = by_rate(rows), by_rate(rows, column)
     rates = list(dict.fromkeys(row["lr"] for row in rows))
     best = best_point([{"lr": lr} for lr in rates], losses.mean(1).tolist())
@@ -106,14 +100,7 @@ def summary_row(rows: Sequence[Row], seed: int, column: str = "loss") -> Row:
 
 
 def gap_row(rows: Sequence[Row], baseline: Sequence[Row], seed: int, column: str = "loss") -> Row:
-    """How much higher one rule ends than another in the same cell, each at its own best rate, paired by seed.
-
-    Args:
-        rows: of ``tuned_rows``, of the rule.
-        baseline: those of the other.
-        seed: of the bootstrap.
-        column: what is compared.
-    """
+    """How much higher one rule ends than another in the same cell, each at its own best rate, paired by seed."""
     value, low, high = with_interval(lambda samples: gap(rows, baseline, samples, column), _seeds(rows), seed=seed)
     return {"value": value, "ci_low": low, "ci_high": high}
 
@@ -129,7 +116,7 @@ def _seeds(rows: Sequence[Row]) -> int:
 
 
 class Parts:
-    """The finished parts of a study: what is computed is written to ``pieces/<name>.csv`` and read from there the next time.
+    """The finished parts of a study: each is computed once, kept in ``pieces/<name>.csv`` and read back from there.
 
     Args:
         folder: the study's.

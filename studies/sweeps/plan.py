@@ -1,7 +1,4 @@
-"""What a sweep is: a config, and all that varies over it.
-
-From a sweep to the runs it stands for.
-"""
+"""What a sweep is, a config and all that varies over it; and the runs that it stands for."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class Workers:
         return [worker.trial for worker in self._workers if worker.trial is not None]
 
     def run(self, trials: Sequence[Trial], out: Path) -> Iterator[Ended | None]:
-        """Do some runs, none of them twice, below ``out``; see ``Launcher``."""
+        """Do some runs; see ``Launcher``."""
         waiting = deque(trials)
         while waiting or self.running:
             interrupted = self.interruption.signal is not None
