@@ -45,7 +45,7 @@ THREE_NUMBERS = [
     ("gclip-loses-with-dimension", [0.01, -0.01, 0.00], None, "contradicted"),
     # ACClip ends below Adam; to end level with it is not enough.
     ("acclip-beats-adam-on-bert", [3.40, 3.41, 3.39], [3.51, 3.52, 3.48], "reproduced"),
-    ("acclip-beats-adam-on-bert", [3.51, 3.51, 3.49], [3.51, 3.52, 3.48], "contradicted"),
+    ("acclip-beats-adam-on-bert", [3.512, 3.521, 3.48], [3.51, 3.52, 3.48], "contradicted"),
     ("acclip-beats-adam-on-bert", [3.60, 3.61, 3.59], [3.51, 3.52, 3.48], "contradicted"),
     # Exact match is better the higher it is.
     ("acclip-beats-adam-in-exact-match", [0.62, 0.63, 0.61], [0.55, 0.56, 0.54], "reproduced"),

@@ -116,7 +116,7 @@ def test_a_failed_run_leaves_the_others_and_a_row_of_its_own(
     sweep["arms"] = {"sgd": {}, "bad": bad, "untuned": bad | {"grid": {"optimizer.lr": [1.0, 2.0]}}}
     study["scales"]["quick"] |= {"quantities": ["final_eval_loss"], "pictures": [{"draw": "loss"}]}
     monkeypatch.setattr("whyadam.studies.run.study_files", lambda: {"try": _write(tmp_path, study)})
-    with pytest.raises(UserError, match=r"4 of 6 runs have failed, the first: bad .* no step today"):
+    with pytest.raises(UserError, match=r"4 of 6 runs have failed, the first: untuned .* no step today"):
         run_study("try", "quick", 0, tmp_path / "out")
 
     (folder,) = study_folders(tmp_path / "out" / "try")
