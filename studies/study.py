@@ -295,10 +295,10 @@ def _failed(result: SweepResult) -> list[Outcome]:
 
 def _missing(sweep: Sweep, result: SweepResult) -> Iterator[tuple[str, int, str]]:
     """Arm, seed and state of each run at a chosen point that has failed, or lacks a chosen point."""
-    for outcome in result.final:
+    for outcome in result.wanted:
         if not outcome.is_result:
             yield outcome.trial.arm, outcome.trial.seed, outcome.state
     for arm in arms_of(sweep):
-        if arm not in result.chosen:
+        if arm not in {outcome.trial.arm for outcome in result.wanted}:
             for seed in sweep.seeds or sorted({run.trial.seed for run in result.tuning if run.trial.arm == arm}):
                 yield arm, seed, "not tuned"

@@ -48,9 +48,20 @@ class SweepResult:
         """One outcome a run."""
         return list({outcome.folder: outcome for outcome in (*self.tuning, *self.final)}.values())
 
+    @property
+    def wanted(self) -> list[Outcome]:
+        """``final``, and the runs of arms with one point of which a run has failed: these need no choice."""
+        points: dict[str, set[str]] = {}
+        for run in self.tuning:
+            points.setdefault(run.trial.arm, set()).add(describe_point(run.trial.point))
+        undecided = points.keys() - self.chosen.keys()
+        return self.final + [
+            run for run in self.tuning if run.trial.arm in undecided and len(points[run.trial.arm]) == 1
+        ]
+
     def ended(self) -> SweepResult:
-        """The same with only the runs that have ended as done or diverged."""
-        tuning, final = ([run for run in runs if run.is_result] for runs in (self.tuning, self.final))
+        """The same with only the runs that have ended as done or diverged, ``final`` being those that are wanted."""
+        tuning, final = ([run for run in runs if run.is_result] for runs in (self.tuning, self.wanted))
         return SweepResult(tuning, self.chosen, final)
 
 
