@@ -21,7 +21,7 @@ def reproduce(
 ) -> None:
     """Reproduce a result of the papers: tables in CSV, and pictures.
 
-    The same line again goes on with an unfinished study and leaves a finished one alone.
+    The same line again continues an unfinished study; of a finished one it only rebuilds summary.csv.
     """
     if listed:
         _print_list()
@@ -59,7 +59,7 @@ def _run_all(scale: str, seed: int, jobs: int, out: Path) -> None:
             failures.append(name)
             typer.echo(f"{name}: {error}", err=True)
     if failures:
-        raise UserError(f"not finished: {', '.join(failures)}; the same line goes on with them")
+        raise UserError(f"not finished: {', '.join(failures)}; the same line continues them")
 
 
 def _run(name: str, scale: str, seed: int, jobs: int, out: Path) -> None:

@@ -32,12 +32,12 @@ def sweep(
     seeds: Annotated[str | None, typer.Option(help="0..2 or 0,1,5; the config's seed by default.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs at a time, one thread each: 1 by default; with ray, what there is room for."),
+        typer.Option(min=1, help="Runs at a time, one thread each: 1 by default; with ray, as many as fit."),
     ] = None,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="Folder for run folders and runs.csv.")] = Path("runs"),
     print_commands: Annotated[
-        bool, typer.Option("--print-commands", help="Print a `whyadam train` line a run, and run nothing.")
+        bool, typer.Option("--print-commands", help="Print one `whyadam train` line per run, and run nothing.")
     ] = False,
     launcher: Annotated[LauncherName, typer.Option(help="Processes of this machine, or Ray.")] = LauncherName.PROCESSES,
     address: Annotated[
@@ -48,7 +48,7 @@ def sweep(
     ] = None,
     gpus_per_run: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="With ray, what a run takes of a GPU; by default a whole one if it uses one."),
+        typer.Option(min=0, max=1, help="With ray, what a run takes of a GPU; by default one if it uses any."),
     ] = None,
 ) -> None:
     """Train every combination of a grid, seeds and named variations, each run in its own folder.

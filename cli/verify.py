@@ -22,10 +22,10 @@ def verify(
     ] = None,
     study: Annotated[str | None, typer.Option(help="Only the claims that this study decides.")] = None,
     scale: Annotated[str | None, typer.Option(help="Only summaries of this scale, such as quick.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where finished studies are looked for.")] = Path("runs/studies"),
+    runs: Annotated[Path, typer.Option(help="Folder with finished studies.")] = Path("runs/studies"),
     claims: Annotated[Path | None, typer.Option(help="Your own claims in YAML; the papers' by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the verdicts as CSV too.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table with whole statements.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table with full statements.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 unless every claim is reproduced.")] = False,
 ) -> None:
     """Judge the papers' claims by what studies have measured: reproduced, contradicted or inconclusive.
@@ -33,11 +33,11 @@ def verify(
     A verdict needs three seeds, equally many settings tried on both sides, no best setting at the edge of its grid, and
     finite values; it is inconclusive without, and says why.
     """
-    from ..figures.tables import aligned
     from ..settings import nearest
     from ..studies.claims import SHIPPED, load_claims
     from ..studies.judging import judge_all
-    from ..studies.summary import newest_summaries, read_summaries, study_folders
+    from ..studies.run import newest_summaries, study_folders
+    from ..studies.summary import read_summaries
     from ..studies.verdict_tables import count_words, verdict_table, write_verdicts
 
     known = load_claims(claims or SHIPPED)
@@ -54,8 +54,7 @@ def verify(
     if markdown:
         typer.echo(verdict_table(verdicts).markdown())
     else:
-        table = verdict_table(verdicts, STATEMENT_WIDTH)
-        typer.echo(aligned(table.columns, table.rows))
+        typer.echo(verdict_table(verdicts, STATEMENT_WIDTH).text())
     typer.echo(f"\n{count_words(verdicts)}")
     if out is not None:
         write_verdicts(out, verdicts)

@@ -1,4 +1,8 @@
-"""What separates SGD from Adam: tuned losses, and gaps between them, with intervals over seeds."""
+"""What separates SGD from Adam: tuned losses, and gaps between them, with intervals over seeds.
+
+Each public function draws tables of one coded study, writes ``out`` (a path without ending) as PNG, PDF and SVG, and
+returns these paths.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,11 @@ if TYPE_CHECKING:
 LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 """For lines that are no optimizers."""
 
-GAP = "final loss of SGD less Adam's (nats)"
+GAP = "final loss of SGD minus Adam's (nats)"
 
 
 def draw_contrasts(tuned: Rows, gaps: Rows, heterogeneity: Rows, out: Path) -> list[Path]:
-    """Tuned losses for each sharpest layer, their gaps, and JS⁰, all against the contrast.
-
-    Args:
-        tuned: of tuned.csv.
-        gaps: of gaps.csv.
-        heterogeneity: of heterogeneity.csv.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
-    """
+    """Tuned losses for each sharpest layer, their gaps, and JS⁰, all against the contrast."""
     figure = new_figure(columns=2, rows=2)
     panels = figure.subplots(2, 2)
     for axes, sharpest in zip(panels[0], ("last", "first"), strict=True):
@@ -54,16 +48,9 @@ def draw_contrasts(tuned: Rows, gaps: Rows, heterogeneity: Rows, out: Path) -> l
 
 
 def draw_imbalance(gaps: Rows, out: Path) -> list[Path]:
-    """Each rule's final loss less Adam's, a column of panels a problem.
+    """Each rule's final loss minus Adam's, a column of panels per problem.
 
     Above against Zipf's exponent, below by frequency of the class at the largest exponent.
-
-    Args:
-        gaps: of gaps.csv.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
     """
     problems = list(dict.fromkeys((row["model"], row["batch"]) for row in gaps))
     figure = new_figure(columns=len(problems), rows=2)
@@ -74,7 +61,7 @@ def draw_imbalance(gaps: Rows, out: Path) -> list[Path]:
         by_group = [row for row in select(chosen, exponent=exponent) if row["group"] != "all"]
         for axes, rows, column in ((above, select(chosen, group="all"), "exponent"), (below, by_group, "group")):
             for rule in different(rows, "optimizer"):
-                label = f"{OPTIMIZER_LABELS[rule]} less Adam"
+                label = f"{OPTIMIZER_LABELS[rule]} minus Adam"
                 draw_band(axes, select(rows, optimizer=rule), column, OPTIMIZER_COLORS[rule], label)
             axes.axhline(0, color=OTHER_COLOR, linewidth=0.8)
             axes.set(ylabel="difference of final losses (nats)", xticks=sorted(different(rows, column)))
@@ -86,16 +73,7 @@ def draw_imbalance(gaps: Rows, out: Path) -> list[Path]:
 
 
 def draw_causes(cells: Rows, effects: Rows, out: Path) -> list[Path]:
-    """The gap in each cell of the design, and the effects of the factors on it.
-
-    Args:
-        cells: of cells.csv.
-        effects: of effects.csv.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
-    """
+    """The gap in each cell of the design, and the effects of the factors on it."""
     figure = new_figure(columns=2, rows=1, legend_entries=18)
     left, right = figure.subplots(1, 2)
     named = [f"{row['noise']}, c = {row['contrast']:g}, s = {row['exponent']:g}" for row in cells]
@@ -107,10 +85,10 @@ def draw_causes(cells: Rows, effects: Rows, out: Path) -> list[Path]:
     return save_figure(figure, out)
 
 
-def draw_band(axes: Axes, rows: Rows, column: str, color: str, label: str) -> None:
+def draw_band(axes: Axes, rows: Rows, column: str, color: str, label: str, value: str = "value") -> None:
     """Values against a column, in its order, with their intervals."""
     ordered = sorted(rows, key=lambda row: row[column])
-    x, values, low, high = ([row[name] for row in ordered] for name in (column, "value", "ci_low", "ci_high"))
+    x, values, low, high = ([row[name] for row in ordered] for name in (column, value, "ci_low", "ci_high"))
     axes.plot(x, values, "o-", markersize=3, linewidth=1, color=color, label=label)
     axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
@@ -143,7 +121,7 @@ def _draw_distances(axes: Axes, rows: Rows, color: str, sharpest: str) -> None:
 
 
 def _with_contrast_one(rows: Rows, sharpest: str) -> Rows:
-    """The rows of a sharpest layer, and those at contrast 1, where there is none."""
+    """The rows of a sharpest layer, and those at contrast 1, which have none."""
     return [row for row in rows if row["sharpest"] == sharpest or row["contrast"] == 1]
 
 

@@ -1,4 +1,4 @@
-"""Iterations on quadratics: a panel a case, a line a method."""
+"""Iterations on quadratics: a panel per case, a line per method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .style import OPTIMIZER_COLORS, new_figure, save_figure
 
 METHODS = {
     "sgd": ("SGD, best lr", "sgd"),
-    "sgd_blockwise": ("SGD, best lr a block", "sgd"),
+    "sgd_blockwise": ("SGD, best lr per block", "sgd"),
     "adam_frozen": (r"Adam, $\beta_1=0,\ \beta_2=1$", "adam"),
     "adam_without_momentum": (r"Adam, $\beta_1=0,\ \beta_2=0.999$", "adam"),
     "gclip": ("GClip", "gclip"),
@@ -27,13 +27,6 @@ def draw_iterations(rows: Sequence[Mapping[str, Any]], out: Path) -> list[Path]:
     """Draw the median number of iterations, with its interval, over the range of 80 % of the trials.
 
     A thin line that ends at the right edge means that 10 % of the trials or more never reached the tolerance.
-
-    Args:
-        rows: of iterations.csv.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
     """
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure = new_figure(columns=1, rows=1)

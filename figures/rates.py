@@ -1,10 +1,15 @@
-"""Errors under heavy-tailed noise: slopes against the tail index, and the errors behind them."""
+"""Errors under heavy-tailed noise: slopes against the tail index, and the errors behind them.
+
+Each function draws rows of one table of a coded study, writes ``out`` (a path without ending) as PNG, PDF and SVG, and
+returns these paths.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .causes import draw_band
 from .runs import Rows, different, select
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, new_figure, save_figure
 
@@ -26,15 +31,7 @@ STATISTICS = {"mean": "mean", "median": "median", "quantile_99": "99 % quantile"
 
 
 def draw_slopes(rows: Rows, out: Path) -> list[Path]:
-    """The power of K of each rule's error against α, with intervals, and theory's line for GClip.
-
-    Args:
-        rows: of slopes.csv; a row of panels a problem, a column a statistic over trials.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
-    """
+    """The power of K of each rule's error against α, with intervals, and theory's line for GClip."""
     problems = [problem for problem in PROBLEMS if any(row["problem"] == problem for row in rows)]
     figure = _panels(len(problems), len(STATISTICS))
     grid = figure.subplots(len(problems), len(STATISTICS), squeeze=False)
@@ -49,7 +46,7 @@ def draw_slopes(rows: Rows, out: Path) -> list[Path]:
             if finite:
                 axes.plot(*zip(*finite, strict=True), color="black", linestyle=":", linewidth=1, label="at these K")
             for rule in different(chosen, "rule"):
-                _draw_intervals(axes, select(chosen, rule=rule), "alpha", rule)
+                _draw_rule(axes, chosen, "alpha", rule)
             lowest, highest = min(value for _, value in theory), max(value for _, value in theory)
             axes.set_ylim(lowest - 0.5, highest + 0.5)
             axes.set(xlabel=r"tail index $\alpha$ of the noise", ylabel="power of K")
@@ -60,15 +57,7 @@ def draw_slopes(rows: Rows, out: Path) -> list[Path]:
 
 
 def draw_errors(rows: Rows, out: Path) -> list[Path]:
-    """Mean, median and 99 % quantile over trials against K under symmetric noise, a row of panels an α.
-
-    Args:
-        rows: of errors.csv.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
-    """
+    """Mean, median and 99 % quantile over trials against K under symmetric noise, a row of panels per α."""
     rows = select(rows, problem="symmetric")
     known = different(rows, "alpha")
     alphas = [alpha for alpha in known if alpha in (1.2, 1.5, 1.8)] or known[:3]
@@ -78,7 +67,7 @@ def draw_errors(rows: Rows, out: Path) -> list[Path]:
         for axes, statistic in zip(panels, STATISTICS, strict=True):
             chosen = select(rows, alpha=alpha, statistic=statistic)
             for rule in different(chosen, "rule"):
-                _draw_intervals(axes, select(chosen, rule=rule), "steps", rule)
+                _draw_rule(axes, chosen, "steps", rule)
             _draw_theory(axes, select(chosen, rule="gclip"), -2 * (alpha - 1) / alpha)
             axes.set(xscale="log", yscale="log", xlabel="steps K", ylabel=r"$f - f^*$ of the average")
             axes.set_title(rf"{STATISTICS[statistic]}, $\alpha = {alpha:g}$")
@@ -88,15 +77,7 @@ def draw_errors(rows: Rows, out: Path) -> list[Path]:
 
 
 def draw_lower_bound(rows: Rows, out: Path) -> list[Path]:
-    """Mean errors on the hardest coin-flip problem for each K, and the least that any method can have.
-
-    Args:
-        rows: of errors.csv.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
-    """
+    """Mean errors on the hardest coin-flip problem for each K, and the least that any method can have."""
     alphas = different(rows, "alpha")
     figure = _panels(1, len(alphas))
     for axes, alpha in zip(figure.subplots(1, len(alphas), squeeze=False)[0], alphas, strict=True):
@@ -104,7 +85,7 @@ def draw_lower_bound(rows: Rows, out: Path) -> list[Path]:
         bound = sorted({(row["steps"], row["bound"]) for row in chosen})
         axes.plot(*zip(*bound, strict=True), color="black", linestyle="--", linewidth=1, label="least possible")
         for rule in different(chosen, "rule"):
-            _draw_intervals(axes, select(chosen, rule=rule), "steps", rule)
+            _draw_rule(axes, chosen, "steps", rule)
         axes.set(xscale="log", yscale="log", xlabel="gradients K", ylabel="mean error", title=rf"$\alpha = {alpha:g}$")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
@@ -112,25 +93,15 @@ def draw_lower_bound(rows: Rows, out: Path) -> list[Path]:
 
 
 def draw_dimensions(rows: Rows, out: Path) -> list[Path]:
-    """Error of GClip over that of CClip against d, beside d^(2/α−1).
-
-    Args:
-        rows: of ratios.csv.
-        out: path without ending.
-
-    Returns:
-        PNG, PDF and SVG.
-    """
+    """Error of GClip over that of CClip against d, beside d^(2/α−1)."""
     alphas = different(rows, "alpha")
     figure = _panels(1, len(alphas))
     for axes, alpha in zip(figure.subplots(1, len(alphas), squeeze=False, sharey=True)[0], alphas, strict=True):
         for thresholds, color in THRESHOLD_COLORS.items():
-            chosen = sorted(select(rows, alpha=alpha, thresholds=thresholds), key=lambda row: row["coordinates"])
-            d, ratio, low, high = (
-                [row[key] for row in chosen] for key in ("coordinates", "ratio", "ci_low", "ci_high")
-            )
-            axes.plot(d, ratio, "o-", markersize=3, linewidth=1, color=color, label=f"{thresholds} thresholds")
-            axes.fill_between(d, low, high, color=color, alpha=0.2, linewidth=0)
+            chosen = select(rows, alpha=alpha, thresholds=thresholds)
+            draw_band(axes, chosen, "coordinates", color, f"{thresholds} thresholds", value="ratio")
+        chosen = sorted(chosen, key=lambda row: row["coordinates"])
+        d = [row["coordinates"] for row in chosen]
         line = [row["predicted"] for row in chosen]
         axes.plot(d, line, color="black", linestyle="--", linewidth=1, label=r"$d^{2/\alpha-1}$")
         axes.set(xscale="log", yscale="log", xlabel="coordinates d", title=rf"$\alpha = {alpha:g}$")
@@ -156,11 +127,8 @@ def _legend_of_all(grid: NDArray) -> None:
     grid[0, 0].legend(list(shown.values()), list(shown), fontsize=7)
 
 
-def _draw_intervals(axes: Axes, rows: Rows, column: str, rule: str) -> None:
-    ordered = sorted(rows, key=lambda row: row[column])
-    x, values, low, high = ([row[name] for row in ordered] for name in (column, "value", "ci_low", "ci_high"))
-    axes.plot(x, values, "o-", markersize=3, linewidth=1, color=COLORS[rule], label=LABELS[rule])
-    axes.fill_between(x, low, high, color=COLORS[rule], alpha=0.2, linewidth=0)
+def _draw_rule(axes: Axes, rows: Rows, column: str, rule: str) -> None:
+    draw_band(axes, select(rows, rule=rule), column, COLORS[rule], LABELS[rule])
 
 
 def _draw_theory(axes: Axes, rows: Rows, power: float) -> None:

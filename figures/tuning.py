@@ -1,15 +1,7 @@
-"""Runs as a search for each optimizer's best setting: which of them may be compared, and in what they differ.
-
-What was tried of each optimizer, what is the best of it, and how far to trust that.
-
-Tables of what was tried of each optimizer.
-
-How much the learning rate matters: final evaluation loss against it.
-"""
+"""Runs as a search for each optimizer's best setting: what was tried, what is best, as tables and as pictures."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +12,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..configs.schema import Experiment
+from ..csv_files import write_csv
 from ..errors import UserError
+from ..grid import Best, best_point
 from ..training.run_folder import FINISHED
 from .runs import Group, Run
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
@@ -72,16 +66,19 @@ class Rule:
     name: str
     settings: tuple[Setting, ...]
 
-    @cached_property
+    @property
     def best(self) -> Setting:
         """The setting with the lowest median loss."""
-        return min(self.settings, key=lambda setting: setting.median)
+        return self.settings[self._choice.index]
 
     @property
-    def edges(self) -> list[str]:
-        """The keys of which the best setting has the least or the largest number that was tried."""
-        values = {key: [setting.varied[key] for setting in self.settings] for key in self.best.varied}
-        return [key for key, value in self.best.varied.items() if is_at_edge(value, values[key])]
+    def edges(self) -> tuple[str, ...]:
+        """The keys in which the best setting lies at the edge of what was tried; see ``grid.best_point``."""
+        return self._choice.edges
+
+    @cached_property
+    def _choice(self) -> Best:
+        return best_point([setting.varied for setting in self.settings], [setting.median for setting in self.settings])
 
     def warnings(self) -> Iterator[str]:
         """Why its best setting may not be its best, a line each."""
@@ -100,7 +97,7 @@ class Comparison:
     """Runs that differ in nothing but their optimizer, its settings and the seed.
 
     Attributes:
-        label: name of the config, and whatever else tells it from the other comparisons.
+        label: name of the config, and what else differs from the other comparisons.
         rules: by name, in alphabetical order.
     """
 
@@ -132,12 +129,6 @@ def final_loss(run: Run) -> float:
     return float(loss) if run.status["state"] == "done" and loss is not None else inf
 
 
-def is_at_edge(value: Any, values: Iterable[Any]) -> bool:
-    """Whether ``value`` is the least or the largest of two or more different numbers."""
-    numbers = {number for number in values if _is_number(number)}
-    return _is_number(value) and len(numbers) > 1 and value in (min(numbers), max(numbers))
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -163,7 +154,9 @@ def compare(runs: Iterable[Run]) -> list[Comparison]:
         if is_finished(run):
             tasks.setdefault(json.dumps(_comparable(run.experiment), sort_keys=True), []).append(run)
     if not tasks:
-        raise UserError("none of these runs is finished; the same `whyadam train` or `whyadam sweep` line goes on")
+        raise UserError(
+            "none of these runs is finished; the same `whyadam train` or `whyadam sweep` line continues them"
+        )
     keys = [_flat(json.loads(task)) for task in tasks]
     labels = [
         " ".join([task["name"], *_describe(different)])
@@ -245,18 +238,13 @@ CSV_COLUMNS = (
 
 
 def tuning_table(comparisons: Sequence[Comparison]) -> str:
-    """A table a comparison: one line a setting, with a mark at the best of each optimizer."""
+    """A table per comparison: one line per setting, with a mark at the best of each optimizer."""
     return "\n\n".join(f"{comparison.label}\n{aligned(COLUMNS, _lines(comparison))}" for comparison in comparisons)
 
 
 def write_tuning(comparisons: Sequence[Comparison], path: Path) -> Path:
-    """Write one row a setting as CSV; a loss that is infinite stands for a diverged run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for comparison in comparisons:
-            writer.writerows(_rows(comparison))
+    """Write one row per setting as CSV; a loss that is infinite stands for a diverged run."""
+    write_csv(path, [row for comparison in comparisons for row in _rows(comparison)], CSV_COLUMNS)
     return path
 
 
@@ -310,7 +298,7 @@ TOP = 0.97
 
 
 def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
-    """Draw a panel a comparison, a line an optimizer: the median over seeds, with a band from the lowest to highest.
+    """Draw a panel per comparison, a line per optimizer: the median over seeds, with a band from the lowest to highest.
 
     Where an optimizer has several settings of one learning rate, the best of them is drawn. The panels end at the loss
     before the first step: a triangle at the top stands for a higher one, a cross for a setting whose median diverged.

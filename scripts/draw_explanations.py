@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.stats import levy_stable
 from torch import Tensor
 from whyadam.figures.style import new_figure
+from whyadam.figures.tables import Table
 from whyadam.hessian import PUBLISHED, RELATIVE, Spectrum, density, distance_rows, slq, smoothing_grid
 from whyadam.noise import TailRow, tail_index, tail_index_path, tail_report
-from whyadam.studies.verdict_tables import Table
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 DPI = 80

@@ -27,7 +27,7 @@ class Claim(Settings):
         claim: which claim of which paper.
         statement: the same in words.
         study: whose summary decides it.
-        quantity: the number that is looked at.
+        quantity: the number that decides.
         left: the subject that has it.
         right: the subject that the left one is compared with.
         compare: ``difference`` is left − right, ``ratio`` left / right, ``value`` left itself.

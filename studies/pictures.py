@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..figures.hessian import draw_blocks, draw_distances, draw_spectra, find_hessian
 from ..figures.heterogeneity import draw_heterogeneity, mean_distances
@@ -21,15 +22,15 @@ PREDICTORS = ("js0", "js0_absolute", "scale_free_js0", "norm_tail0", "coordinate
 
 
 def _losses(results: Results, _rows: list[SummaryRow], out: Path) -> None:
-    """Loss curves of each arm's best setting: a picture a sweep."""
+    """Loss curves of each arm's best setting: a picture per sweep."""
     for name, result in results.items():
         draw_losses(group_by_setting(find_runs(run.folder for run in result.final)), _named(out, name))
 
 
 def _sensitivity(results: Results, _rows: list[SummaryRow], out: Path) -> None:
-    """Final loss against the learning rate: a picture a sweep."""
+    """Final loss against the learning rate: a picture per sweep."""
     for name, result in results.items():
-        folders = [run.folder for run in result.tuning if run.state in ("done", "diverged")]
+        folders = [run.folder for run in result.tuning if run.is_result]
         draw_sensitivity(compare(find_runs(folders)), _named(out, name))
 
 
@@ -39,7 +40,7 @@ def _noise(results: Results, _rows: list[SummaryRow], out: Path) -> None:
 
 
 def _spectra(results: Results, _rows: list[SummaryRow], out: Path) -> None:
-    """The whole Hessian's spectrum of the first seed of each sweep: a row a sweep, a column a moment."""
+    """The full Hessian's spectrum of the first seed of each sweep: a row per sweep, a column per measured step."""
     runs = find_hessian(_first_folders(results, "hessian"))
     draw_spectra([run for run in runs if run.full(run.steps[0]) is not None], out)
 
@@ -58,23 +59,31 @@ def _heterogeneity(results: Results, _rows: list[SummaryRow], out: Path) -> None
 
 
 def _predictors(_results: Results, rows: list[SummaryRow], out: Path) -> None:
-    """The gap between SGD and Adam against what might predict it: a panel a predictor, a point a network."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        values.setdefault(row.quantity, {}).setdefault(row.subject, []).append(row.value)
+    """The gap between SGD and Adam against what might predict it: a panel per predictor, a point per network."""
+    frame = _frame(rows)
+    values = {
+        name: group.groupby("subject", sort=False)["value"].agg(list).to_dict()
+        for name, group in frame.groupby("quantity", sort=False)
+    }
     draw_predictors(values["gap"], {name: values[name] for name in PREDICTORS if name in values}, out)
 
 
 def _halves(results: Results, rows: list[SummaryRow], out: Path) -> None:
-    """Losses on rare labels against losses on frequent ones: a panel a sweep, a point an arm."""
-    found = {(row.quantity, row.subject, row.seed): row.value for row in rows}
+    """Losses on rare labels against losses on frequent ones: a panel per sweep, a point per arm."""
+    wide = _frame(rows).pivot(index=["subject", "seed"], columns="quantity", values="value")
+    pairs = wide[["rare_half_loss", "frequent_half_loss"]].dropna()
     networks: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for (quantity, subject, seed), rare in found.items():
+    for (subject, _), pair in pairs[pairs["rare_half_loss"] < math.inf].iterrows():
         sweep, _, arm = subject.partition("/")
-        frequent = found.get(("frequent_half_loss", subject, seed))
-        if quantity == "rare_half_loss" and frequent is not None and math.isfinite(rare):
-            networks.setdefault(sweep, {}).setdefault(arm, []).append((rare, frequent))
+        networks.setdefault(sweep, {}).setdefault(arm, []).append(tuple(pair))
     draw_halves(networks, out)
+
+
+def _frame(rows: list[SummaryRow]) -> Any:
+    """The rows of runs that are there, as a pandas DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame([vars(row) for row in rows if not row.state])
 
 
 PICTURES: dict[str, Callable[[Results, list[SummaryRow], Path], None]] = {

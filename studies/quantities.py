@@ -1,11 +1,4 @@
-"""The quantities of studies by name: what each reads off a run or a sweep, in which unit.
-
-What a prediction loses that knows no more than how frequent each label is: what a trained network should beat.
-
-How well a trained network predicts labels that are rare, and those that are frequent.
-
-What can be read off a finished sweep: one number a run, or a pair of runs.
-"""
+"""The quantities of studies by name: what each reads off a run, a pair of runs or a sweep, in which unit."""
 
 from __future__ import annotations
 
@@ -151,7 +144,7 @@ class Reading:
     """One number of one seed.
 
     Attributes:
-        arm: whose it is; None where it is about the whole sweep.
+        arm: whose it is; None where it is about the sweep as such.
         seed: of the run.
         value: infinite where the run diverged.
         tried: settings that were tried in tuning; None where nothing was tuned.
@@ -161,111 +154,86 @@ class Reading:
     arm: str | None
     seed: int
     value: float
-    tried: int | None
-    at_edge: bool | None
+    tried: int | None = None
+    at_edge: bool | None = None
 
 
 @dataclass(frozen=True)
-class OfRun:
-    """A number that one run has, or has not.
+class Quantity:
+    """What can be read off a finished sweep.
 
     Attributes:
         unit: its unit.
-        read: the number in a run folder; None where the run has no such thing.
-        before_training: whether it is a property of the untrained network and its data, hence of the whole sweep.
+        readings: its numbers, from the name of the sweep and the results of all sweeps of the study.
+        compares_rules: whether it is between SGD and Adam, which then need equally many settings.
     """
 
     unit: str
-    read: Callable[[Path], float | None]
-    before_training: bool = False
-
-    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
-        """One reading a run of that sweep that has the number."""
-        for outcome in results[sweep].final:
-            value = math.inf if outcome.state == "diverged" else self.read(outcome.folder)
-            if value is not None:
-                arm, seed = outcome.trial.arm, outcome.trial.seed
-                if self.before_training:
-                    yield Reading(None, seed, value, None, None)
-                else:
-                    yield Reading(arm, seed, value, *_tuning(results[sweep].chosen, (arm,)))
+    readings: Callable[[str, Results], Iterator[Reading]]
+    compares_rules: bool = False
 
 
-@dataclass(frozen=True)
-class Gap:
+def _of_run(read: Callable[[Path], float | None], sweep: str, results: Results) -> Iterator[Reading]:
+    """The number of each run that has it."""
+    chosen = results[sweep].chosen
+    for run in results[sweep].final:
+        value = math.inf if run.state == "diverged" else read(run.folder)
+        if value is not None:
+            yield Reading(run.trial.arm, run.trial.seed, value, *_tuning(chosen, (run.trial.arm,)))
+
+
+def _before_training(read: Callable[[Path], float | None], sweep: str, results: Results) -> Iterator[Reading]:
+    """A number of the untrained network and its data: it belongs to the sweep, not to an arm."""
+    for reading in _of_run(read, sweep, results):
+        yield Reading(None, reading.seed, reading.value)
+
+
+def _gap(sweep: str, results: Results) -> Iterator[Reading]:
     """How much higher SGD ends than Adam, over how far Adam came: (SGD − Adam)/(start − Adam), in evaluation loss.
 
     Dividing by Adam's progress makes networks with losses of different size comparable.
     """
+    for seed, sgd, adam in _pairs(results[sweep]):
+        start = evaluations(adam.folder, "loss")[0]
+        value = (sgd.loss - adam.loss) / (start - adam.loss)
+        yield Reading(None, seed, value, *_tuning(results[sweep].chosen, SGD_AND_ADAM))
 
-    unit: str = ""
 
-    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
-        """One reading a seed that both rules have."""
-        for seed, sgd, adam in _pairs(results[sweep]):
-            start = evaluations(adam.folder, "loss")[0]
-            value = (sgd.loss - adam.loss) / (start - adam.loss)
+def _rarity_gap(sweep: str, results: Results) -> Iterator[Reading]:
+    """How much further SGD ends above Adam on the rarer half of the labels than on the other half."""
+    for seed, *runs in _pairs(results[sweep]):
+        sgd, adam = (losses_on_halves(run.folder) for run in runs)
+        if sgd is not None and adam is not None:
+            value = (sgd.rare - adam.rare) - (sgd.frequent - adam.frequent)
             yield Reading(None, seed, value, *_tuning(results[sweep].chosen, SGD_AND_ADAM))
 
 
-@dataclass(frozen=True)
-class RarityGap:
-    """How much further SGD ends above Adam on the rarer half of the labels than on the other half."""
-
-    unit: str = "nats"
-
-    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
-        """One reading a seed that both rules have."""
-        for seed, sgd, adam in _pairs(results[sweep]):
-            by_rule = [losses_on_halves(run.folder) for run in (sgd, adam)]
-            if by_rule[0] is not None and by_rule[1] is not None:
-                value = (by_rule[0].rare - by_rule[1].rare) - (by_rule[0].frequent - by_rule[1].frequent)
-                yield Reading(None, seed, value, *_tuning(results[sweep].chosen, SGD_AND_ADAM))
+def _frequencies(sweep: str, results: Results) -> Iterator[Reading]:
+    """What a prediction by the frequency of each label alone loses; nothing where the task has no classes."""
+    for seed, trial in {run.trial.seed: run.trial for run in results[sweep].final}.items():
+        value = loss_of_frequencies(trial.experiment)
+        if value is not None:
+            yield Reading(None, seed, value)
 
 
-@dataclass(frozen=True)
-class LossOfFrequencies:
-    """What a prediction by the frequency of each label alone loses; see ``frequencies.py``."""
-
-    unit: str = "nats"
-
-    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
-        """One reading a seed; none where the task has no classes."""
-        for seed, run in {outcome.trial.seed: outcome.trial for outcome in results[sweep].final}.items():
-            value = loss_of_frequencies(run.experiment)
-            if value is not None:
-                yield Reading(None, seed, value, None, None)
-
-
-@dataclass(frozen=True)
-class FullDistance:
-    """How unlike the whole Hessian's spectrum is that of the study's first sweep, at the start and up to scale.
+def _full_distance(attribute: Literal["value", "noise_floor"], sweep: str, results: Results) -> Iterator[Reading]:
+    """How unlike the full Hessian's spectrum is that of the study's first sweep, at the start and up to scale.
 
     Each spectrum is divided by its own largest |eigenvalue|; the distance is Jensen-Shannon's, smoothed with 1 % of the
-    range.
-
-    Attributes:
-        noise_floor: whether to read the distance that noise alone would give.
+    range. ``noise_floor`` is the distance that noise alone would give. The first sweep itself has none.
     """
-
-    noise_floor: bool = False
-    unit: str = "bits"
-
-    def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
-        """One reading a seed that both sweeps have; none of the first sweep itself."""
-        first = next(iter(results))
-        if sweep == first:
-            return
-        reference, spectra = (_full_spectra(results[name]) for name in (first, sweep))
-        for seed in sorted(reference.keys() & spectra.keys()):
-            pair = {"reference": reference[seed], "other": spectra[seed]}
-            wanted = (f"scale_free_{JS_DISTANCE}", RELATIVE)
-            (row,) = (row for row in distance_rows(pair) if (row.measure, row.sigma) == wanted)
-            yield Reading(None, seed, row.noise_floor if self.noise_floor else row.value, None, None)
+    first = next(iter(results))
+    if sweep == first:
+        return
+    reference, spectra = (_full_spectra(results[name]) for name in (first, sweep))
+    for seed in sorted(reference.keys() & spectra.keys()):
+        rows = distance_rows({"reference": reference[seed], "other": spectra[seed]})
+        (row,) = (row for row in rows if (row.measure, row.sigma) == (f"scale_free_{JS_DISTANCE}", RELATIVE))
+        yield Reading(None, seed, getattr(row, attribute))
 
 
 def _full_spectra(result: SweepResult) -> dict[int, Spectrum]:
-    """The whole Hessian's spectrum at the first measured moment, by seed, where it was measured."""
+    """The full Hessian's spectrum at the first measured step, by seed, where it was measured."""
     runs = [
         (run.trial.seed, find_hessian([run.folder])[0]) for run in result.final if (run.folder / "hessian").exists()
     ]
@@ -327,9 +295,9 @@ def _noise_row(statistic: str, moment: Moment, folder: Path) -> dict[str, str] |
 
 
 def _norm_change(centre: Callable[[NDArray[np.float64]], float], folder: Path) -> float | None:
-    """1-Wasserstein distance between the logarithms of the noise norms, less their centres, of two moments.
+    """1-Wasserstein distance between the logarithms of the noise norms, minus their centres, of two measured steps.
 
-    The moments are the first after the start, where nothing is trained yet, and the last.
+    These are the first after the start, where nothing is trained yet, and the last.
     """
     from scipy.stats import wasserstein_distance
 
@@ -341,7 +309,7 @@ def _norm_change(centre: Callable[[NDArray[np.float64]], float], folder: Path) -
 
 
 def _heterogeneity(measure: str, sigma: str, folder: Path, *, noise_floor: bool = False) -> float | None:
-    """A measure of the whole model at the first measured moment; of a distance, the mean over pairs of blocks."""
+    """A measure of the full model at the first measured step; of a distance, the mean over pairs of blocks."""
     if not (folder / "hessian").exists():
         return None
     (run,) = find_hessian([folder])
@@ -354,29 +322,37 @@ def _half(name: Literal["rare", "frequent"], folder: Path) -> float | None:
     return None if halves is None else getattr(halves, name)
 
 
-QUANTITIES: dict[str, OfRun | Gap | RarityGap | LossOfFrequencies | FullDistance] = {
-    "final_eval_loss": OfRun("nats", partial(_last_evaluation, "loss")),
-    "accuracy": OfRun("", partial(_last_evaluation, "accuracy")),
-    "exact_match": OfRun("", partial(_last_evaluation, "exact_match")),
-    "f1": OfRun("", partial(_last_evaluation, "f1")),
-    "gap": Gap(),
-    "loss_of_frequencies": LossOfFrequencies(),
-    "rare_half_loss": OfRun("nats", partial(_half, "rare")),
-    "frequent_half_loss": OfRun("nats", partial(_half, "frequent")),
-    "rarity_gap": RarityGap(),
-    "norm_tail_over_control": OfRun("", partial(_over_control, NORM_TAIL, "last")),
-    "coordinate_tail_over_control": OfRun("", partial(_over_control, COORDINATE_TAIL, "last")),
-    "norm_tail0": OfRun("", partial(_over_control, NORM_TAIL, "first"), before_training=True),
-    "coordinate_tail0": OfRun("", partial(_over_control, COORDINATE_TAIL, "first"), before_training=True),
-    "variance_moves": OfRun("", partial(_noise_value, VARIANCE_MOVES, "last")),
-    "noise_norm_change": OfRun("nats", partial(_norm_change, lambda values: 0.0)),
-    "noise_shape_change": OfRun("nats", partial(_norm_change, lambda values: float(np.median(values)))),
-    "js0": OfRun("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE), before_training=True),
-    "js0_floor": OfRun("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE, noise_floor=True), before_training=True),
-    "js0_absolute": OfRun("bits", partial(_heterogeneity, JS_DISTANCE, ABSOLUTE), before_training=True),
-    "scale_free_js0": OfRun("bits", partial(_heterogeneity, "scale_free_js_distance", RELATIVE), before_training=True),
-    "gradient_heterogeneity": OfRun("", partial(_heterogeneity, "gradient_heterogeneity", ""), before_training=True),
-    "full_js": FullDistance(),
-    "full_js_floor": FullDistance(noise_floor=True),
+def _run(unit: str, read: Callable[[Path], float | None]) -> Quantity:
+    return Quantity(unit, partial(_of_run, read))
+
+
+def _network(unit: str, read: Callable[[Path], float | None]) -> Quantity:
+    return Quantity(unit, partial(_before_training, read))
+
+
+QUANTITIES = {
+    "final_eval_loss": _run("nats", partial(_last_evaluation, "loss")),
+    "accuracy": _run("", partial(_last_evaluation, "accuracy")),
+    "exact_match": _run("", partial(_last_evaluation, "exact_match")),
+    "f1": _run("", partial(_last_evaluation, "f1")),
+    "gap": Quantity("", _gap, compares_rules=True),
+    "loss_of_frequencies": Quantity("nats", _frequencies),
+    "rare_half_loss": _run("nats", partial(_half, "rare")),
+    "frequent_half_loss": _run("nats", partial(_half, "frequent")),
+    "rarity_gap": Quantity("nats", _rarity_gap, compares_rules=True),
+    "norm_tail_over_control": _run("", partial(_over_control, NORM_TAIL, "last")),
+    "coordinate_tail_over_control": _run("", partial(_over_control, COORDINATE_TAIL, "last")),
+    "norm_tail0": _network("", partial(_over_control, NORM_TAIL, "first")),
+    "coordinate_tail0": _network("", partial(_over_control, COORDINATE_TAIL, "first")),
+    "variance_moves": _run("", partial(_noise_value, VARIANCE_MOVES, "last")),
+    "noise_norm_change": _run("nats", partial(_norm_change, lambda values: 0.0)),
+    "noise_shape_change": _run("nats", partial(_norm_change, lambda values: float(np.median(values)))),
+    "js0": _network("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE)),
+    "js0_floor": _network("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE, noise_floor=True)),
+    "js0_absolute": _network("bits", partial(_heterogeneity, JS_DISTANCE, ABSOLUTE)),
+    "scale_free_js0": _network("bits", partial(_heterogeneity, f"scale_free_{JS_DISTANCE}", RELATIVE)),
+    "gradient_heterogeneity": _network("", partial(_heterogeneity, "gradient_heterogeneity", "")),
+    "full_js": Quantity("bits", partial(_full_distance, "value")),
+    "full_js_floor": Quantity("bits", partial(_full_distance, "noise_floor")),
 }
 """By the name that summary.csv and claims use."""

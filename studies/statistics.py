@@ -25,9 +25,13 @@ class Effect:
         """The same on another scale."""
         return Effect(increasing(self.value), increasing(self.low), increasing(self.high))
 
+    def minus(self, number: float) -> Effect:
+        """The same minus a number that is known exactly."""
+        return self.map(lambda end: end - number)
+
 
 def mean_over_seeds(values: Sequence[float]) -> Effect:
-    """The mean of one number a seed with Student's interval.
+    """The mean of one number per seed with Student's interval.
 
     That is mean ± t·√(n/(n − 1))·SE, with t the 97.5 % quantile of Student's law with n − 1 degrees of freedom and SE
     the standard error of the ideal bootstrap, √(Σ(x − mean)²)/n: its closed form makes resampling needless. Without the
@@ -61,8 +65,16 @@ def widened(effect: Effect, samples: int) -> Effect:
     return Effect(effect.value, effect.value - factor * _below(effect), effect.value + factor * _above(effect))
 
 
+def share_of_trials(share: float, trials: int) -> Effect:
+    """A share of independent trials with the exact interval of Clopper and Pearson."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * trials), trials).proportion_ci(0.95)
+    return Effect(share, float(interval.low), float(interval.high))
+
+
 def difference_of_independent(left: Effect, right: Effect) -> Effect:
-    """Left − right of two estimates that know nothing of each other: their half-widths, side by side, in quadrature.
+    """Left − right of two independent estimates: their half-widths are added in quadrature, each side by itself.
 
     Source: Zou & Donner, Construction of confidence limits about effect measures: a general approach, Statistics in
     Medicine 27 (2008). Where both come from the same noise and so move together, it is too wide.
@@ -82,7 +94,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, resamples: int = RESAMPLES, see
     width.
 
     Args:
-        x: one number a subject.
+        x: one number per subject.
         y: the other.
         resamples: how many samples of the subjects; those in which all of x or all of y are equal count for nothing.
         seed: of the draws.

@@ -1,87 +1,27 @@
 """Study files: a study as YAML, that is sweeps of runs, what is read off them, and pictures, at several scales.
 
-Sweeps that a study file takes over from another one, so that both read the same runs.
-
-Running a study file: its sweeps as one pool of runs, then its summary and its pictures.
+All sweeps of a study are one pool of runs; its summary and its pictures follow. A sweep ``{of: STUDY}`` is another
+study's, so that both read the same runs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from ..configs.load import ConfigError, explain, identity, read_yaml
-from ..errors import UserError
 from ..settings import Settings, nearest
 from ..training.devices import choose_device
 from .pictures import PICTURES
-from .quantities import QUANTITIES, SGD_AND_ADAM, Gap, RarityGap, Results
-from .summary import SummaryRow, write_summary
+from .quantities import QUANTITIES, SGD_AND_ADAM, Results
+from .summary import IncompleteError, SummaryRow
 from .sweeps.outcomes import Outcome
-from .sweeps.plan import ONLY_ARM, Sweep, find_config, plan
-from .sweeps.sweep import run_sweeps
-
-
-def take_over_sweeps(study: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A study in which each sweep ``{of: STUDY}`` is that study's, of the same scale and name.
-
-    Args:
-        study: what ``path`` holds; whatever else is wrong with it is left to who validates it.
-        path: of the file; the other study lies beside it.
-
-    Raises:
-        ConfigError: there is no such sweep; the line names the key and what there is.
-    """
-    # Scales may be one and the same group, by an alias of YAML, so nothing is changed in place.
-    changed = {
-        scale: study["scales"][scale]
-        | {
-            "sweeps": {
-                name: _find(sweep, scale, name, path) if _is_taken_over(sweep) else sweep
-                for name, sweep in sweeps.items()
-            }
-        }
-        for scale, sweeps in _sweeps_by_scale(study)
-    }
-    return study | {"scales": study["scales"] | changed} if changed else study
-
-
-def _sweeps_by_scale(study: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    scales = study.get("scales")
-    for scale, content in scales.items() if isinstance(scales, dict) else ():
-        sweeps = content.get("sweeps") if isinstance(content, dict) else None
-        if isinstance(sweeps, dict):
-            yield scale, sweeps
-
-
-def _is_taken_over(sweep: Any) -> bool:
-    return isinstance(sweep, dict) and "of" in sweep
-
-
-def _find(sweep: dict[str, Any], scale: str, name: str, path: Path) -> Any:
-    try:
-        return _look_up(sweep, scale, name, path.parent)
-    except LookupError as error:
-        raise ConfigError(str(path), [f"scales.{scale}.sweeps.{name}: {error.args[0]}"]) from None
-
-
-def _look_up(sweep: dict[str, Any], scale: str, name: str, folder: Path) -> Any:
-    if len(sweep) > 1:
-        raise LookupError(f"a sweep of another study is taken as it is; leave out all but of: {sweep['of']}")
-    study = str(sweep["of"])
-    files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-    if study not in files:
-        raise LookupError(f"of: there is no study {study}; {nearest(study, files)}")
-    sweeps = dict(_sweeps_by_scale(read_yaml(files[study]))).get(scale, {})
-    if name not in sweeps:
-        raise LookupError(f"of: {study} has no such sweep at this scale; {nearest(str(name), map(str, sweeps))}")
-    if _is_taken_over(sweeps[name]):
-        raise LookupError(f"of: {study} has it of a study itself; name that one")
-    return sweeps[name]
+from .sweeps.plan import ONLY_ARM, Sweep, arms_of, find_config, plan
+from .sweeps.sweep import SweepResult, read_sweeps, run_sweeps
 
 
 class Picture(Settings):
@@ -120,7 +60,7 @@ class StudyScale(Settings):
         _refuse_unknown("pictures.draw", (picture.draw for picture in self.pictures), PICTURES)
         for picture in self.pictures:
             _refuse_unknown("pictures.sweeps", picture.sweeps or (), self.sweeps)
-        if any(isinstance(QUANTITIES[name], Gap | RarityGap) for name in self.quantities):
+        if any(QUANTITIES[name].compares_rules for name in self.quantities):
             for name, sweep in self.sweeps.items():
                 _refuse_unequal_budgets(name, sweep)
         return self
@@ -147,18 +87,74 @@ def load_study(path: Path) -> StudyFile:
         ConfigError: the file cannot be read, or something in it is wrong; one line names the key.
     """
     try:
-        study = StudyFile.model_validate(take_over_sweeps(read_yaml(path), path))
+        study = StudyFile.model_validate(share_sweeps(read_yaml(path), path))
     except ValidationError as error:
         raise ConfigError(str(path), explain(error)) from None
-    scales = {
-        name: scale.model_copy(update={"sweeps": {key: _found(sweep, path) for key, sweep in scale.sweeps.items()}})
-        for name, scale in study.scales.items()
-    }
+    scales = {}
+    for name, scale in study.scales.items():
+        sweeps = {
+            key: sweep.model_copy(update={"config": str(find_config(sweep.config, path, str(path)))})
+            for key, sweep in scale.sweeps.items()
+        }
+        scales[name] = scale.model_copy(update={"sweeps": sweeps})
     return study.model_copy(update={"scales": scales})
 
 
-def _found(sweep: Sweep, path: Path) -> Sweep:
-    return sweep.model_copy(update={"config": str(find_config(sweep.config, path, str(path)))})
+def share_sweeps(study: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A study in which each sweep ``{of: STUDY}`` is that study's, of the same scale and name.
+
+    Args:
+        study: what ``path`` holds; it need not be valid in other ways.
+        path: of the file; the other study lies beside it.
+
+    Raises:
+        ConfigError: there is no such sweep; the line names the key and what there is.
+    """
+    # Scales may be one and the same group, by an alias of YAML, so nothing is changed in place.
+    changed = {
+        scale: study["scales"][scale]
+        | {
+            "sweeps": {
+                name: _find(sweep, scale, name, path) if _is_shared(sweep) else sweep for name, sweep in sweeps.items()
+            }
+        }
+        for scale, sweeps in _sweeps_by_scale(study)
+    }
+    return study | {"scales": study["scales"] | changed} if changed else study
+
+
+def _sweeps_by_scale(study: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    scales = study.get("scales")
+    for scale, content in scales.items() if isinstance(scales, dict) else ():
+        sweeps = content.get("sweeps") if isinstance(content, dict) else None
+        if isinstance(sweeps, dict):
+            yield scale, sweeps
+
+
+def _is_shared(sweep: Any) -> bool:
+    return isinstance(sweep, dict) and "of" in sweep
+
+
+def _find(sweep: dict[str, Any], scale: str, name: str, path: Path) -> Any:
+    try:
+        return _shared_sweep(sweep, scale, name, path.parent)
+    except LookupError as error:
+        raise ConfigError(str(path), [f"scales.{scale}.sweeps.{name}: {error.args[0]}"]) from None
+
+
+def _shared_sweep(sweep: dict[str, Any], scale: str, name: str, folder: Path) -> Any:
+    if len(sweep) > 1:
+        raise LookupError(f"a sweep of another study is taken as it is; leave out all but of: {sweep['of']}")
+    study = str(sweep["of"])
+    files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    if study not in files:
+        raise LookupError(f"of: there is no study {study}; {nearest(study, files)}")
+    sweeps = dict(_sweeps_by_scale(read_yaml(files[study]))).get(scale, {})
+    if name not in sweeps:
+        raise LookupError(f"of: {study} has no such sweep at this scale; {nearest(str(name), map(str, sweeps))}")
+    if _is_shared(sweeps[name]):
+        raise LookupError(f"of: {study} has it of a study itself; name that one")
+    return sweeps[name]
 
 
 def _refuse_unknown(key: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -195,36 +191,10 @@ class DeclaredStudy:
         self.scales = file.scales
 
     def identity(self, scale: str, seed: int) -> str:
-        """Text that changes with whatever may change the results, the configs that the sweeps name included."""
+        """Text that changes with everything that may change the results, the configs that the sweeps name included."""
         chosen = self._seeded(scale, seed)
         planned = [identity(trial.experiment) for sweep in chosen.sweeps.values() for trial in plan(sweep)]
         return json.dumps([self.settings(scale, seed), planned], sort_keys=True)
-
-    def run(self, folder: Path, scale: str, seed: int, jobs: int) -> None:
-        """Do what is missing of the runs, and write summary.csv and the pictures.
-
-        The runs lie beside the studies, in ``runs``: studies that need the same run share it.
-
-        Args:
-            folder: the study's.
-            scale: one of ``scales``.
-            seed: is added to every seed of the sweeps.
-            jobs: runs at a time.
-
-        Raises:
-            UserError: runs have failed; the message names the first of them.
-            SweepInterruptedError: a signal came.
-        """
-        chosen = self._seeded(scale, seed)
-        pool = folder.parents[1] / "runs"
-        done = run_sweeps(list(chosen.sweeps.values()), pool, jobs)
-        results = dict(zip(chosen.sweeps, done, strict=True))
-        _refuse_failures([outcome for result in done for outcome in result.outcomes])
-        rows = list(self._summary_rows(scale, chosen, results))
-        for picture in chosen.pictures:
-            shown = {name: results[name] for name in picture.chosen(results)}
-            PICTURES[picture.draw](shown, rows, folder / picture.draw)
-        write_summary(folder / "summary.csv", rows)
 
     def settings(self, scale: str, seed: int) -> dict[str, Any]:
         """What status.json keeps."""
@@ -235,18 +205,63 @@ class DeclaredStudy:
         first = next(iter(self.scales[scale].sweeps.values()))
         return str(choose_device(plan(first)[0].experiment.training.device))
 
+    def run(self, folder: Path, scale: str, seed: int, jobs: int) -> tuple[list[SummaryRow], str | None]:
+        """Do the runs that are missing, and draw the pictures of the sweeps whose runs have all ended.
+
+        The runs lie beside the studies, in ``runs``: studies that need the same run share it.
+
+        Args:
+            folder: the study's.
+            scale: one of ``scales``.
+            seed: is added to every seed of the sweeps.
+            jobs: runs at a time.
+
+        Returns:
+            The rows of the summary, and how many runs have failed, with the first of them; None where none has.
+
+        Raises:
+            SweepInterruptedError: a signal came.
+        """
+        chosen = self._seeded(scale, seed)
+        results = dict(zip(chosen.sweeps, run_sweeps([*chosen.sweeps.values()], _pool(folder), jobs), strict=True))
+        rows = list(self._rows(scale, chosen, results))
+        for picture in chosen.pictures:
+            shown = {name: results[name] for name in picture.chosen(results)}
+            if not any(_failed(result) for result in shown.values()):
+                PICTURES[picture.draw](shown, rows, folder / picture.draw)
+        outcomes = [outcome for result in results.values() for outcome in result.outcomes]
+        failed = [outcome for result in results.values() for outcome in _failed(result)]
+        if failed:
+            return rows, f"{len(failed)} of {len(outcomes)} runs have failed, the first: {failed[0].describe()}"
+        return rows, None
+
+    def reread(self, folder: Path, scale: str, seed: int) -> list[SummaryRow]:
+        """The rows of the summary from the runs that are there.
+
+        Raises:
+            IncompleteError: one is missing.
+        """
+        chosen = self._seeded(scale, seed)
+        results = dict(zip(chosen.sweeps, read_sweeps([*chosen.sweeps.values()], _pool(folder)), strict=True))
+        for result in results.values():
+            for missing in _failed(result):
+                raise IncompleteError(f"{missing.folder} is missing")
+        return list(self._rows(scale, chosen, results))
+
     def _seeded(self, scale: str, seed: int) -> StudyScale:
         sweeps = {name: _with_seeds(sweep, seed) for name, sweep in self.scales[scale].sweeps.items()}
         return self.scales[scale].model_copy(update={"sweeps": sweeps})
 
-    def _summary_rows(self, scale: str, chosen: StudyScale, results: Results) -> Iterator[SummaryRow]:
+    def _rows(self, scale: str, chosen: StudyScale, results: Results) -> Iterator[SummaryRow]:
+        """All quantities of the runs that have ended; then a row for each run that is missing."""
+        ended = {name: result.ended() for name, result in results.items()}
         for name in results:
             for quantity in chosen.quantities:
-                for reading in QUANTITIES[quantity].readings(name, results):
+                for reading in QUANTITIES[quantity].readings(name, ended):
                     yield SummaryRow(
                         study=self.name,
                         scale=scale,
-                        subject=name if reading.arm in (None, ONLY_ARM) else f"{name}/{reading.arm}",
+                        subject=_subject(name, reading.arm),
                         quantity=quantity,
                         seed=reading.seed,
                         value=reading.value,
@@ -254,6 +269,17 @@ class DeclaredStudy:
                         at_edge=reading.at_edge,
                         unit=QUANTITIES[quantity].unit,
                     )
+        for name, result in results.items():
+            for arm, seed, state in _missing(chosen.sweeps[name], result):
+                yield SummaryRow.of_missing_run(self.name, scale, _subject(name, arm), seed, state)
+
+
+def _pool(folder: Path) -> Path:
+    return folder.parents[1] / "runs"
+
+
+def _subject(sweep: str, arm: str | None) -> str:
+    return sweep if arm in (None, ONLY_ARM) else f"{sweep}/{arm}"
 
 
 def _with_seeds(sweep: Sweep, offset: int) -> Sweep:
@@ -263,7 +289,16 @@ def _with_seeds(sweep: Sweep, offset: int) -> Sweep:
     )
 
 
-def _refuse_failures(outcomes: Sequence[Outcome]) -> None:
-    failed = [outcome for outcome in outcomes if outcome.state not in ("done", "diverged")]
-    if failed:
-        raise UserError(f"{len(failed)} of {len(outcomes)} runs have failed, the first: {failed[0].describe()}")
+def _failed(result: SweepResult) -> list[Outcome]:
+    return [outcome for outcome in result.outcomes if not outcome.is_result]
+
+
+def _missing(sweep: Sweep, result: SweepResult) -> Iterator[tuple[str, int, str]]:
+    """Arm, seed and state of each run at a chosen point that has failed, or lacks a chosen point."""
+    for outcome in result.wanted:
+        if not outcome.is_result:
+            yield outcome.trial.arm, outcome.trial.seed, outcome.state
+    for arm in arms_of(sweep):
+        if arm not in {outcome.trial.arm for outcome in result.wanted}:
+            for seed in sweep.seeds or sorted({run.trial.seed for run in result.tuning if run.trial.arm == arm}):
+                yield arm, seed, "not tuned"

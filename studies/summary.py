@@ -1,91 +1,95 @@
-"""``summary.csv`` of a finished study: the numbers that claims are judged by.
-
-Tables of studies as CSV files.
-
-The summaries of finished studies, wherever they lie.
-"""
+"""``summary.csv`` of a study: the numbers that claims are judged by, and where they come from."""
 
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+from ..csv_files import write_csv
 from ..errors import UserError
-from ..training.run_folder import read_status
-
-Row = dict[str, Any]
-"""Numbers and text by column."""
+from .statistics import Effect
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, whole or not at all; None is an empty field."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+class IncompleteError(UserError):
+    """A part of a study's results is not there."""
 
 
-def read_table(path: Path) -> list[Row]:
-    """The rows of a CSV file; what reads as a number is one, to the last bit, and an empty field is None."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{column: _value(text) for column, text in row.items()} for row in csv.DictReader(file)]
+MISSING_RUN = "run"
+"""The quantity of a row that stands for a run which is missing."""
 
 
-def without(rows: Sequence[Row], *columns: str) -> list[Row]:
-    """The rows less some columns."""
-    return [{column: value for column, value in row.items() if column not in columns} for row in rows]
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
 
 
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text or None
+def _only_digits(value: Any) -> Any:
+    if isinstance(value, str) and not value.isdecimal():
+        raise ValueError
+    return value
+
+
+def _true_or_false(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() not in ("true", "false"):
+        raise ValueError
+    return value
+
+
+Text = Annotated[str, Field(pattern=r"\S")]
+Number = Annotated[float | None, BeforeValidator(_none_if_empty)]
+Count = Annotated[
+    Annotated[int, BeforeValidator(_only_digits), Field(ge=0)] | None,
+    BeforeValidator(_none_if_empty),
+]
+Truth = Annotated[Annotated[bool, BeforeValidator(_true_or_false)] | None, BeforeValidator(_none_if_empty)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryRow:
-    """One number: of one seed, or over many trials with an interval of its own.
+    """One number: of one seed, or over many trials with an interval of its own; or a run that has no number.
 
     Attributes:
         study: what it was measured in.
         scale: how large that study was.
         subject: what was measured, such as ``gpt2_nano/sgd``.
-        quantity: which number of it, such as ``final_eval_loss``.
+        quantity: which number of it, such as ``final_eval_loss``; ``run`` where ``state`` is given.
         seed: of the run; None where the row has an interval.
-        value: infinite (or not a number) where the run diverged.
+        value: infinite (or NaN) where the run diverged; NaN where it is missing.
         ci_low: lower end of the 95 % interval; None where the row is of one seed.
         ci_high: its upper end.
         samples: independent trials behind the interval.
         tried: settings that were tried in tuning this subject; None where nothing was tuned.
         at_edge: whether the best setting lies at the edge of those tried; None where nothing was tuned.
         unit: of the value, such as ``nats``; empty where it has none.
+        state: of a run that is missing, such as ``failed``; else empty.
+        made: when the study ended, in UTC (ISO 8601); empty in older files.
+        settings: digest of the study's settings; empty in older files.
 
     Raises:
-        ValueError: the row has neither a seed nor a whole interval, or both, or its interval is upside down.
+        ValueError: the row has neither a seed nor a complete interval, or both, or its interval is upside down.
     """
 
-    study: str
-    scale: str
-    subject: str
-    quantity: str
-    seed: int | None = None
+    study: Text
+    scale: Text
+    subject: Text
+    quantity: Text
+    seed: Count = None
     value: float
-    ci_low: float | None = None
-    ci_high: float | None = None
-    samples: int | None = None
-    tried: int | None = None
-    at_edge: bool | None = None
+    ci_low: Number = None
+    ci_high: Number = None
+    samples: Count = None
+    tried: Count = None
+    at_edge: Truth = None
     unit: str = ""
+    state: str = ""
+    made: str = ""
+    settings: str = ""
 
     def __post_init__(self) -> None:
         interval = (self.ci_low, self.ci_high, self.samples)
@@ -96,6 +100,32 @@ class SummaryRow:
         if self.ci_low is not None and self.ci_high is not None and self.ci_low > self.ci_high:
             raise ValueError("ci_low is above ci_high")
 
+    @classmethod
+    def of_interval(
+        cls, study: str, scale: str, subject: str, quantity: str, effect: Effect, samples: int, **more: Any
+    ) -> SummaryRow:
+        """A number with an interval.
+
+        Args:
+            study: which.
+            scale: how large.
+            subject: what was measured.
+            quantity: which number of it.
+            effect: the number and its interval.
+            samples: behind the interval.
+            more: further fields.
+        """
+        value, low, high = map(float, (effect.value, effect.low, effect.high))
+        key: dict[str, Any] = {"study": study, "scale": scale, "subject": subject, "quantity": quantity}
+        return cls(**key, value=value, ci_low=low, ci_high=high, samples=samples, **more)
+
+    @classmethod
+    def of_missing_run(cls, study: str, scale: str, subject: str, seed: int, state: str) -> SummaryRow:
+        """A run that should be there and is not."""
+        return cls(
+            study=study, scale=scale, subject=subject, quantity=MISSING_RUN, seed=seed, value=math.nan, state=state
+        )
+
     @property
     def key(self) -> tuple[str, str, str, str, int | None]:
         """What no other row of a summary shares."""
@@ -103,17 +133,34 @@ class SummaryRow:
 
 
 COLUMNS = tuple(field.name for field in fields(SummaryRow))
+ADDED = ("state", "made", "settings")
+"""Columns that older files lack."""
+
+EXPECTED = {
+    **dict.fromkeys(("study", "scale", "subject", "quantity"), "some text"),
+    "value": "a number",
+    **dict.fromkeys(("ci_low", "ci_high"), "a number or empty"),
+    **dict.fromkeys(("seed", "samples", "tried"), "a whole number or empty"),
+    "at_edge": "true, false or empty",
+}
 
 
 def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:
-    """Write the rows as CSV, whole or not at all; None is an empty field.
+    """Write the rows as CSV, completely or not at all; None is an empty field.
 
     Raises:
         ValueError: there are no rows.
     """
     if not rows:
         raise ValueError(f"{path}: a summary needs at least one row")
-    write_table(path, [{column: _text(getattr(row, column)) for column in COLUMNS} for row in rows])
+    write_csv(path, [{column: _text(row, column) for column in COLUMNS} for row in rows])
+
+
+def _text(row: SummaryRow, column: str) -> Any:
+    value = getattr(row, column)
+    if column == "value" and row.state:
+        return None
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def read_summary(path: Path) -> list[SummaryRow]:
@@ -123,16 +170,17 @@ def read_summary(path: Path) -> list[SummaryRow]:
         UserError: the file cannot be read, a column is missing or unknown, a field is damaged, or a row is given twice;
             the message names the file, the line and the column.
     """
+    rows: dict[tuple[str, str, str, str, int | None], SummaryRow] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
             _check_columns(path, reader.fieldnames or ())
-            rows: dict[tuple[str, str, str, str, int | None], SummaryRow] = {}
-            for fields_by_column in reader:
+            for texts in reader:
                 place = f"{path}, line {reader.line_num}"
-                row = _row(place, fields_by_column)
+                row = _row(place, texts, len(reader.fieldnames or ()))
                 if row.key in rows:
-                    raise UserError(f"{place}: column seed: {_name(row)} is there twice")
+                    seed = "" if row.seed is None else f" with seed {row.seed}"
+                    raise UserError(f"{place}: column seed: {row.quantity} of {row.subject}{seed} is there twice")
                 rows[row.key] = row
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
@@ -143,89 +191,30 @@ def read_summary(path: Path) -> list[SummaryRow]:
 
 def _check_columns(path: Path, found: Sequence[str]) -> None:
     for column in COLUMNS:
-        if column not in found:
+        if column not in found and column not in ADDED:
             raise UserError(f"{path}, line 1: column {column} is missing")
     for column in found:
         if column not in COLUMNS:
             raise UserError(f"{path}, line 1: column {column} is not one of {', '.join(COLUMNS)}")
 
 
-def _row(place: str, texts: dict[str, Any]) -> SummaryRow:
-    values = {}
-    for column, text in texts.items():
-        if column is None or text is None:
-            raise UserError(f"{place}: should have {len(COLUMNS)} fields, as the columns in line 1")
-        kind, wanted = PARSERS[column]
-        try:
-            values[column] = kind(text)
-        except ValueError:
-            raise UserError(f"{place}: column {column} is {text!r}, should be {wanted}") from None
+@cache
+def _adapter() -> TypeAdapter[SummaryRow]:
+    return TypeAdapter(SummaryRow)
+
+
+def _row(place: str, texts: dict[str, Any], count: int) -> SummaryRow:
+    if None in texts or None in texts.values():
+        raise UserError(f"{place}: should have {count} fields, as the columns in line 1")
+    values = texts | {"value": "nan"} if texts.get("state") and not texts["value"] else texts
     try:
-        return SummaryRow(**values)
-    except ValueError as error:
-        raise UserError(f"{place}: {error}") from None
-
-
-def _name(row: SummaryRow) -> str:
-    return f"{row.quantity} of {row.subject}" + ("" if row.seed is None else f" with seed {row.seed}")
-
-
-def _text(value: Any) -> Any:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else value
-
-
-def _some_text(text: str) -> str:
-    if not text.strip():
-        raise ValueError
-    return text
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError
-    return int(text)
-
-
-def _truth(text: str) -> bool:
-    try:
-        return {"true": True, "false": False}[text.lower()]
-    except KeyError:
-        raise ValueError from None
-
-
-def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    return lambda text: kind(text) if text else None
-
-
-PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    **dict.fromkeys(("study", "scale", "subject", "quantity"), (_some_text, "some text")),
-    "value": (float, "a number"),
-    **dict.fromkeys(("ci_low", "ci_high"), (_or_none(float), "a number or empty")),
-    **dict.fromkeys(("seed", "samples", "tried"), (_or_none(_whole_number), "a whole number or empty")),
-    "at_edge": (_or_none(_truth), "true, false or empty"),
-    "unit": (str, "text"),
-}
-"""How the text of each column is read, and what it should be."""
-
-
-def study_folders(path: Path) -> list[Path]:
-    """The folders of studies at or below a folder, finished or not, in order of path.
-
-    Raises:
-        UserError: a status.json cannot be read.
-    """
-    statuses = [path / "status.json"] if (path / "status.json").exists() else sorted(path.glob("**/status.json"))
-    return [status.parent for status in statuses if "study" in read_status(status)]
-
-
-def newest_summaries(folders: Iterable[Path]) -> list[Path]:
-    """The summary.csv of finished studies: of each study and scale the one that finished last."""
-    newest: dict[tuple[str, str], Path] = {}
-    for folder in sorted(folders, key=lambda folder: (folder / "status.json").stat().st_mtime):
-        status = read_status(folder / "status.json")
-        if status.get("state") == "done" and (folder / "summary.csv").exists():
-            newest[status["study"], status.get("scale", "")] = folder / "summary.csv"
-    return sorted(newest.values())
+        return _adapter().validate_python(values)
+    except ValidationError as error:
+        details = error.errors()[0]
+    if not details["loc"]:
+        raise UserError(f"{place}: {details['ctx']['error']}")
+    column = str(details["loc"][0])
+    raise UserError(f"{place}: column {column} is {texts[column]!r}, should be {EXPECTED[column]}")
 
 
 def read_summaries(paths: Sequence[Path]) -> list[SummaryRow]:

@@ -1,10 +1,6 @@
-"""Training runs that differ in learning rate and seed, all at once.
+"""Many training runs at once: small models of one architecture that differ in learning rate and seed.
 
-Many small models of one architecture, trained at once: the first dimension of every tensor is the model.
-
-One update rule for many models, each with a learning rate of its own.
-
-Noise of a known tail, added to the gradients of many models.
+The first dimension of every tensor is the model.
 """
 
 from __future__ import annotations
@@ -38,7 +34,7 @@ class ManyModels:
 
     Args:
         models: of one architecture; their weights are copied.
-        copies: how often the whole sequence is repeated: model i of copy j is number j · len(models) + i.
+        copies: how often the sequence is repeated: model i of copy j is number j · len(models) + i.
 
     Attributes:
         parameters: by name, ``[models, …]``; gradients flow to them.
@@ -78,12 +74,12 @@ class ManyModels:
 
 
 def repeated(tensor: Tensor, copies: int) -> Tensor:
-    """The whole tensor ``copies`` times, one after the other along the first dimension."""
+    """The tensor ``copies`` times, one after the other along the first dimension."""
     return tensor.repeat(copies, *[1] * (tensor.dim() - 1))
 
 
 def of_each(values: Tensor, like: Tensor) -> Tensor:
-    """One number a model, ``[models]``, shaped so that it multiplies ``like``, ``[models, …]``."""
+    """One number per model, ``[models]``, shaped so that it multiplies ``like``, ``[models, …]``."""
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
@@ -179,7 +175,7 @@ class LayerNoise:
 
 @dataclass(frozen=True)
 class Start:
-    """What the runs of one seed have in common, whatever the rule and the learning rate.
+    """What the runs of one seed have in common, for every rule and learning rate.
 
     Attributes:
         seed: of the order of the examples and of injected noise.
@@ -212,7 +208,7 @@ class Training:
 
     Attributes:
         steps: optimizer steps.
-        batch_size: examples a step; None for all of them.
+        batch_size: examples per step; None for all of them.
         noise: what is added to every gradient.
     """
 
@@ -225,7 +221,7 @@ def train_many(starts: Sequence[Start], rule: OptimizerSettings, rates: Sequence
     """Train every start at every rate and give the losses at the end.
 
     Args:
-        starts: one a seed; models of one architecture, as many examples each.
+        starts: one per seed; models of one architecture, as many examples each.
         rule: the optimizer; its own lr is not used.
         rates: the learning rates.
         training: the rest.

@@ -1,7 +1,4 @@
-"""Statistics over trials, and their 95 % intervals by resampling the trials.
-
-Main effects and interactions of factors that were varied in all combinations.
-"""
+"""Statistics over trials with bootstrap intervals; main effects and interactions in a factorial design."""
 
 from __future__ import annotations
 

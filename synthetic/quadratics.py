@@ -1,32 +1,28 @@
-"""Quadratics L(w) = ½ wᵀHw with given eigenvalues, block by block or all mixed; many at once, each with its own H.
-
-How many iterations a method needs until a quadratic's loss is ``tolerance`` times its first value.
-"""
+"""Quadratics L(w) = ½ wᵀHw with given eigenvalues, many at once, and the iterations that a method needs on them."""
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from ..data.quadratic import Blocks, merged, rotated_blocks, spans
-from ..errors import UserError
 from .trials import Rule
 
 HETEROGENEOUS: Blocks = ((1, 2, 3), (99, 100, 101), (4998, 4999, 5000))
 HOMOGENEOUS: Blocks = ((1, 99, 4998), (2, 100, 4999), (3, 101, 5000))
-"""The same nine eigenvalues, apart and mixed. Source: Zhang et al., "Why Transformers Need Adam: A Hessian
+"""The same nine eigenvalues, separated and mixed. Source: Zhang et al., "Why Transformers Need Adam: A Hessian
 Perspective", NeurIPS 2024, arXiv:2402.16788."""
 
 
 @dataclass(frozen=True)
 class Quadratics:
-    """One quadratic a trial, all with the same eigenvalues.
+    """One quadratic per trial, all with the same eigenvalues.
 
     Attributes:
         hessian: ``[trials, size, size]``.
@@ -75,27 +71,20 @@ def condition_numbers(matrices: Tensor) -> Tensor:
     return eigenvalues[:, -1] / eigenvalues[:, 0]
 
 
-def eigenvalues_of_nodes(path: Path, count: int) -> dict[str, list[float]]:
+def eigenvalues_of_nodes(rows: Iterable[Mapping[str, Any]], count: int) -> dict[str, list[float]]:
     """Eigenvalues that stand for each block's measured spectrum.
 
     They are nodes of the block's first probe, evenly spread in order and with both ends: the range of the spectrum, not
     its density, by which nearly all eigenvalues of a network would be almost zero.
 
     Args:
-        path: a nodes.csv with the columns ``block,size,probe,node,weight``.
-        count: eigenvalues a block; fewer where there are fewer nodes.
-
-    Raises:
-        UserError: the file cannot be read, or a column is missing.
+        rows: of a nodes.csv, with the columns ``block``, ``probe`` and ``node``.
+        count: eigenvalues per block; fewer where there are fewer nodes.
     """
     nodes: dict[str, list[float]] = defaultdict(list)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if int(row["probe"]) == 0:
-                    nodes[row["block"]].append(float(row["node"]))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: should be a table with columns block, probe and node: {error!r}") from None
+    for row in rows:
+        if row["probe"] == 0:
+            nodes[row["block"]].append(row["node"])
     chosen = {}
     for block, values in nodes.items():
         places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)

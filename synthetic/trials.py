@@ -1,11 +1,7 @@
-"""Noisy gradient descent over thousands of trials at once, all rules on the same noise.
+"""Noisy gradient descent over thousands of independent trials at once, all rules on the same noise.
 
-The update rules over many trials at once, by the formulas of the project's own optimizers.
-
-A trial is a row of ``x[..., trials, coordinates]``, with a norm of its own; gradients have the same shape. Nothing of a
-trial reaches another.
-
-The size of a noise vector under any law, with or without a variance.
+A trial is a row of ``x[..., trials, coordinates]``, with a norm of its own; gradients have the same shape. The rules
+use the formulas of the project's own optimizers.
 """
 
 from __future__ import annotations
@@ -169,7 +165,7 @@ def averaged_errors(
 
     Args:
         rules: by name.
-        noise: of the gradients, ``[trials, coordinates]`` a step; as many steps as it gives are taken.
+        noise: of the gradients, ``[trials, coordinates]`` per step; as many steps as it gives are taken.
         start: x_1, ``[trials, coordinates]``; it is not changed.
         schedule: of the steps.
         checkpoints: the K at which errors are taken.
@@ -207,7 +203,7 @@ def mean_gradient_norms(
 
     Args:
         rules: by name.
-        noise: of the gradients, ``[trials, coordinates]`` a step.
+        noise: of the gradients, ``[trials, coordinates]`` per step.
         start: the first point, ``[trials, coordinates]``; it is not changed.
         schedule: of the steps.
         gradient: ∇f.

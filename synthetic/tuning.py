@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..grid import Best, best_point
 from ..seeds import derive_seed
 from .intervals import ends
 
-RATES_A_DECADE = 2
+RATES_PER_DECADE = 2
 """How finely learning rates are tried: 0.1, 0.316, 1 …"""
 
 WIDENING = 2
@@ -43,12 +44,16 @@ class Tried:
     @property
     def best(self) -> int:
         """Which rate has the lowest mean loss over the seeds."""
-        return int(self.by_run.mean(1).argmin())
+        return self._best.index
 
     @property
     def at_edge(self) -> bool:
         """Whether a rate beyond those tried might have been better."""
-        return self.best in (0, len(self.rates) - 1)
+        return self._best.at_edge
+
+    @property
+    def _best(self) -> Best:
+        return best_point([{"lr": rate} for rate in self.rates], self.by_run.mean(1).tolist())
 
 
 def try_rates(train: Train, lowest: float, highest: float, most: int = 16) -> Tried:
@@ -62,7 +67,7 @@ def try_rates(train: Train, lowest: float, highest: float, most: int = 16) -> Tr
     """
     exponents = list(range(_exponent(lowest), _exponent(highest) + 1))
     tried = Tried(_rates(exponents), train(_rates(exponents)))
-    while tried.at_edge and len(exponents) < most:
+    while (tried.at_edge or len(exponents) == 1) and len(exponents) < most:
         # Where no run ended with a finite loss, the first rate is the best: only lower ones can help.
         if tried.best == 0:
             new = list(range(exponents[0] - WIDENING, exponents[0]))
@@ -117,8 +122,8 @@ def with_interval(value: Callable[[Tensor], Tensor], seeds: int, count: int = 20
 
 
 def _exponent(rate: float) -> int:
-    return round(RATES_A_DECADE * math.log10(rate))
+    return round(RATES_PER_DECADE * math.log10(rate))
 
 
 def _rates(exponents: Sequence[int]) -> list[float]:
-    return [10 ** (exponent / RATES_A_DECADE) for exponent in exponents]
+    return [10 ** (exponent / RATES_PER_DECADE) for exponent in exponents]

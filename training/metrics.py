@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass, fields
 from itertools import takewhile
 from pathlib import Path
 from typing import Self
+
+from ..csv_files import write_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +63,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, keep_until: int | None) -> None:
         kept = [] if keep_until is None else rows_until(path, keep_until)
-        temporary = path.with_suffix(".csv.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(temporary, path)
+        write_csv(path, kept, COLUMNS)
         self._file = path.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._kept = kept

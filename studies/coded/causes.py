@@ -1,6 +1,6 @@
-"""The three causes apart: noise tail, block heterogeneity and class imbalance, each on or off in every combination.
+"""Three causes in a factorial design: noise tail, block heterogeneity and class imbalance, each on or off.
 
-Two papers and their critics explain Adam's advantage with heavy-tailed noise (Zhang et al. 2020), with curvatures that
+Two papers and later work explain Adam's advantage with heavy-tailed noise (Zhang et al. 2020), with curvatures that
 differ between blocks (Zhang et al. 2024) and with rare classes (Kunstner et al. 2024). Here one small network has a
 knob for each, and no knob moves what another one sets:
 
@@ -12,6 +12,7 @@ knob for each, and no knob moves what another one sets:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...csv_files import Row
 from ...data.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from ...figures.causes import draw_causes
 from ...figures.runs import select
@@ -29,8 +31,19 @@ from ...settings import Settings
 from ...synthetic.batched_training import LayerNoise, Start, Training, start
 from ...synthetic.intervals import effects
 from ...synthetic.tuning import with_interval
-from ..summary import Row, write_table
-from .tuned_runs import Pieces, gap, gap_row, summary_row, tuned_rows, zipf
+from .tuned_runs import (
+    MakeRow,
+    Parts,
+    SummaryRow,
+    Tables,
+    estimate,
+    gap,
+    gap_row,
+    summary_row,
+    tuned_rows,
+    tuning_columns,
+    zipf,
+)
 
 OPTIMIZERS = ("sgd", "adam")
 
@@ -87,27 +100,40 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, track: Track) -> None:
-    """Write runs.csv, tuned.csv, cells.csv (SGD less Adam), effects.csv and a picture of the last two."""
-    settings, pieces = SCALES[scale], Pieces(folder)
+def tables(settings: Causes, parts: Parts, seed: int, track: Track) -> Tables:
+    """All runs, the tuned rules, SGD minus Adam in each cell, and the effects on it."""
     runs: list[Row] = []
     cells = settings.cells()
     for cell in track("causes", cells, len(cells)):
         name = "-".join(f"{value:g}" if isinstance(value, float) else value for value in cell.values())
-        runs += pieces.rows(name, partial(_train, settings, cell, seed))
+        runs += parts.rows(name, partial(_train, settings, cell, seed))
     tuned = [
         cell | {"optimizer": rule} | summary_row(select(runs, **cell, optimizer=rule), seed)
         for cell, rule in product(cells, OPTIMIZERS)
     ]
     gaps = [cell | gap_row(*_pair(runs, cell), seed) for cell in cells]
-    found = effect_rows(settings, runs, seed)
-    for table, rows in {"runs": runs, "tuned": tuned, "cells": gaps, "effects": found}.items():
-        write_table(folder / f"{table}.csv", rows)
-    draw_causes(gaps, found, folder / "causes")
+    return {"runs": runs, "tuned": tuned, "cells": gaps, "effects": effect_rows(settings, runs, seed)}
+
+
+def draw(tables: Tables, folder: Path) -> None:
+    """Cells and effects."""
+    draw_causes(tables["cells"], tables["effects"], folder / "causes")
+
+
+def summary(tables: Tables, settings: Causes, row: MakeRow) -> Iterator[SummaryRow]:
+    """SGD's loss minus Adam's in each cell, and the effects of the causes on it."""
+    seeds, tuned = settings.seeds, tables["tuned"]
+    for cell in tables["cells"]:
+        key = {column: cell[column] for column in ("noise", "contrast", "exponent")}
+        subject = f"{cell['noise']}/contrast_{cell['contrast']:g}/exponent_{cell['exponent']:g}"
+        yield row(subject, "gap", estimate(cell, seeds), seeds, **tuning_columns(tuned, select(tuned, **key)))
+    for effect in tables["effects"]:
+        subject = effect["effect"].replace(" ", "_")
+        yield row(subject, "effect", estimate(effect, seeds), seeds, **tuning_columns(tuned, tuned))
 
 
 def effect_rows(settings: Causes, runs: list[Row], seed: int) -> list[Row]:
-    """Every effect and interaction of the factors on SGD's loss less Adam's, paired by seed."""
+    """Every effect and interaction of the factors on SGD's loss minus Adam's, paired by seed."""
     rows = []
     for name in _effects(settings, runs, torch.arange(settings.seeds)[None]):
         value, low, high = with_interval(partial(_effect, settings, runs, name), settings.seeds, seed=seed)

@@ -8,13 +8,14 @@ f(x) = x²/2 + 3 sin² x from x = 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ...csv_files import Row
 from ...data.noise_laws import Pareto
 from ...figures.rates import draw_errors, draw_slopes
 from ...progress import Track
@@ -37,8 +38,7 @@ from ...synthetic.trials import (
     strongly_convex_schedule,
     wavy_gradient,
 )
-from ..summary import Row, without, write_table
-from .tuned_runs import Pieces
+from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, estimate, last_step, without
 
 RADIUS = 2.0
 """Of projected SGD's ball, twice the distance from the start to the minimum."""
@@ -70,6 +70,10 @@ class ClippingRates(Settings):
         """The K."""
         return sorted({int(steps) for steps in np.geomspace(self.first, self.steps, self.checkpoints).round()})
 
+    def trials_of(self, problem: str) -> int:
+        """How often a problem is run: those that cost more have fewer trials."""
+        return self.trials // {"ten_coordinates": 10, "non_convex": 4}.get(problem, 1)
+
 
 SCALES = {
     "tiny": ClippingRates(
@@ -98,9 +102,8 @@ SCALES = {
 Errors = Callable[[ClippingRates, Pareto, int], dict[str, Array]]
 
 
-def study(folder: Path, scale: str, seed: int, track: Track) -> None:
-    """Write errors.csv (errors against steps), slopes.csv (their powers of K beside theory's), and pictures of both."""
-    settings, pieces = SCALES[scale], Pieces(folder)
+def tables(settings: ClippingRates, parts: Parts, seed: int, track: Track) -> Tables:
+    """Errors against K, and their powers of K beside theory's."""
     rows: list[Row] = []
     jobs = [
         *(("symmetric", alpha) for alpha in settings.alphas),
@@ -110,13 +113,33 @@ def study(folder: Path, scale: str, seed: int, track: Track) -> None:
     ]
     for problem, alpha in track("clipping rates", jobs, len(jobs)):
         compute = partial(_measure, settings, problem, alpha, derive_seed(seed, "clipping_rates"))
-        rows += pieces.rows(f"{problem}-{alpha}", compute)
+        rows += parts.rows(f"{problem}-{alpha}", compute)
     slopes = [row for row in rows if row["steps"] is None]
     errors = [row for row in rows if row["steps"] is not None]
-    write_table(folder / "slopes.csv", without(slopes, "steps"))
-    write_table(folder / "errors.csv", without(errors, "theory", "finite_theory"))
-    draw_slopes(slopes, folder / "slopes")
-    draw_errors(errors, folder / "errors")
+    return {"slopes": without(slopes, "steps"), "errors": without(errors, "theory", "finite_theory")}
+
+
+def draw(tables: Tables, folder: Path) -> None:
+    """Powers of K against α, and errors against K."""
+    draw_slopes(tables["slopes"], folder / "slopes")
+    draw_errors(tables["errors"], folder / "errors")
+
+
+def summary(tables: Tables, settings: ClippingRates, row: MakeRow) -> Iterator[SummaryRow]:
+    """Powers of K, the same minus theory's, and the errors at the last K, by problem, α and rule."""
+    for slope in tables["slopes"]:
+        subject, trials, power = _subject(slope), settings.trials_of(slope["problem"]), slope["statistic"] + "_power"
+        effect = estimate(slope, trials)
+        yield row(subject, power, effect, trials)
+        minus_theory = effect.minus(slope["theory"])
+        yield row(subject, f"{power}_less_theory", minus_theory, trials)
+    for error in last_step(tables["errors"]):
+        trials = settings.trials_of(error["problem"])
+        yield row(_subject(error), f"final_{error['statistic']}", estimate(error, trials), trials)
+
+
+def _subject(row: Row) -> str:
+    return f"{row['problem']}_{row['alpha']:g}/{row['rule']}"
 
 
 def _measure(settings: ClippingRates, problem: str, alpha: float, seed: int) -> list[Row]:
@@ -153,7 +176,7 @@ def _strongly_convex(coordinates: int, settings: ClippingRates, law: Pareto, see
     rules |= {"gclip": gclip(coordinates ** (1 / law.alpha)), "acclip": acclip()}
     if coordinates > 1:  # on a line CClip is GClip
         rules["cclip"] = cclip()
-    shape = (settings.trials // coordinates, coordinates)
+    shape = (settings.trials_of("ten_coordinates" if coordinates > 1 else "symmetric"), coordinates)
     noise = noise_of_steps(law, shape, settings.steps, torch.Generator().manual_seed(seed))
     start = torch.full(shape, coordinates**-0.5, dtype=torch.float64)
     errors = averaged_errors(rules, noise, start, strongly_convex_schedule(law.alpha), set(settings.horizons))
@@ -162,7 +185,7 @@ def _strongly_convex(coordinates: int, settings: ClippingRates, law: Pareto, see
 
 def _non_convex(settings: ClippingRates, law: Pareto, seed: int) -> dict[str, Array]:
     """Mean ‖∇f‖ by rule ``[checkpoints, trials]``, a run for each K since the schedule depends on it."""
-    start = torch.full((settings.trials // 4, 1), 3.0, dtype=torch.float64)
+    start = torch.full((settings.trials_of("non_convex"), 1), 3.0, dtype=torch.float64)
     norms: dict[str, list[Array]] = {"sgd": [], "gclip": []}
     for steps in settings.horizons:
         noise = noise_of_steps(law, start.shape, steps, torch.Generator().manual_seed(seed))

@@ -7,6 +7,7 @@ the thresholds are multiplied by several factors, and each rule has its best one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -14,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...csv_files import Row
 from ...data.noise_laws import Pareto
 from ...figures.rates import draw_dimensions
+from ...figures.runs import select
+from ...grid import best_point, is_extreme
 from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.intervals import Array, ends, log_slope, resampled
 from ...synthetic.trials import averaged_errors, cclip, gclip, noise_of_steps, strongly_convex_schedule
-from ..summary import Row, without, write_table
-from .tuned_runs import Pieces
+from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, estimate, without
 
 
 class Dimension(Settings):
@@ -72,25 +75,43 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, track: Track) -> None:
-    """Write ratios.csv (mean error of GClip over that of CClip by d), slopes.csv (its powers of d), and a picture."""
-    settings, pieces = SCALES[scale], Pieces(folder)
+def tables(settings: Dimension, parts: Parts, seed: int, track: Track) -> Tables:
+    """Mean error of GClip over that of CClip by d, and its powers of d."""
     rows: list[Row] = []
     jobs = list(product(settings.alphas, settings.coordinates))
     for alpha, coordinates in track("dimension", jobs, len(jobs)):
         compute = partial(_measure, settings, alpha, coordinates, derive_seed(seed, "dimension"))
-        rows += pieces.rows(f"{alpha}-{coordinates}", compute)
-    ratios = [row for row in rows if row["sample"] is None]
-    write_table(folder / "ratios.csv", without(ratios, "sample"))
-    write_table(folder / "slopes.csv", _slopes(settings, rows))
-    draw_dimensions(ratios, folder / "ratios")
+        rows += parts.rows(f"{alpha}-{coordinates}", compute)
+    return {"ratios": without(select(rows, sample=None), "sample"), "slopes": _slopes(settings, rows)}
+
+
+def draw(tables: Tables, folder: Path) -> None:
+    """The ratio against d."""
+    draw_dimensions(tables["ratios"], folder / "ratios")
+
+
+def summary(tables: Tables, settings: Dimension, row: MakeRow) -> Iterator[SummaryRow]:
+    """The power of d with which GClip's error over CClip's grows, and the same minus theory's."""
+    for slope in tables["slopes"]:
+        points = select(tables["ratios"], alpha=slope["alpha"], thresholds=slope["thresholds"])
+        more = {}
+        if slope["thresholds"] == "best":
+            best = {point[name] for point in points for name in ("gclip_factor", "cclip_factor")}
+            at_edge = any(is_extreme(factor, settings.factors) for factor in best)
+            more = {"tried": len(settings.factors), "at_edge": at_edge}
+        # The largest problems have the fewest trials, and weigh most in the slope.
+        trials = min(point["trials"] for point in points)
+        subject, power = f"alpha_{slope['alpha']:g}/{slope['thresholds']}", estimate(slope, trials, value="slope")
+        yield row(subject, "power_of_d", power, trials, **more)
+        minus_theory = power.minus(slope["theory"])
+        yield row(subject, "power_of_d_less_theory", minus_theory, trials, **more)
 
 
 def _measure(settings: Dimension, alpha: float, coordinates: int, seed: int) -> list[Row]:
     """A row of the ratio at the published thresholds, one at the best; then as many of each bootstrap sample."""
     errors = _errors(settings, alpha, coordinates, seed)
     trials = len(next(iter(errors.values())))
-    best = {rule: min(settings.factors, key=lambda factor: errors[rule, factor].mean()) for rule in ("gclip", "cclip")}
+    best = {rule: _best_factor(settings, rule, errors) for rule in ("gclip", "cclip")}
     rows: list[Row] = []
     for thresholds, factors in (("published", {"gclip": 1.0, "cclip": 1.0}), ("best", best)):
         pair = np.stack([errors[rule, factor] for rule, factor in factors.items()])
@@ -108,6 +129,12 @@ def _measure(settings: Dimension, alpha: float, coordinates: int, seed: int) -> 
             dict.fromkeys(rows[0]) | key | {"sample": number, "ratio": ratio} for number, ratio in enumerate(samples)
         ]
     return rows
+
+
+def _best_factor(settings: Dimension, rule: str, errors: dict[tuple[str, float], Array]) -> float:
+    points = [{"factor": factor} for factor in settings.factors]
+    best = best_point(points, [errors[rule, factor].mean() for factor in settings.factors])
+    return settings.factors[best.index]
 
 
 def _errors(settings: Dimension, alpha: float, coordinates: int, seed: int) -> dict[tuple[str, float], Array]:
@@ -131,16 +158,18 @@ def _ratio(pair: Array) -> dict[str, Array]:
 
 def _slopes(settings: Dimension, rows: list[Row]) -> list[Row]:
     """The power of d with which the ratio grows, by α and kind of thresholds; trials differ from d to d."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
     slopes = []
     for alpha, thresholds in product(settings.alphas, ("published", "best")):
-        chosen = [row for row in rows if (row["alpha"], row["thresholds"]) == (alpha, thresholds)]
-        measured = [row["ratio"] for row in chosen if row["sample"] is None]
-        samples = [
-            [row["ratio"] for row in chosen if row["coordinates"] == coordinates and row["sample"] is not None]
-            for coordinates in settings.coordinates
-        ]
-        low, high = ends(log_slope(settings.coordinates, np.array(samples).T))
-        slope = log_slope(settings.coordinates, measured)
+        chosen = frame[(frame["alpha"] == alpha) & (frame["thresholds"] == thresholds)]
+        measured = chosen[chosen["sample"].isna()].set_index("coordinates")["ratio"].loc[list(settings.coordinates)]
+        samples = chosen.dropna(subset=["sample"]).pivot(index="coordinates", columns="sample", values="ratio")
+        # In this order in memory, on which the last digit of a product of matrices depends.
+        ordered = np.ascontiguousarray(samples.loc[list(settings.coordinates)])
+        low, high = ends(log_slope(settings.coordinates, ordered.T))
+        slope = log_slope(settings.coordinates, measured.to_numpy())
         key = {"alpha": alpha, "thresholds": thresholds, "slope": slope, "ci_low": low, "ci_high": high}
         slopes.append(key | {"theory": 2 / alpha - 1})
     return slopes

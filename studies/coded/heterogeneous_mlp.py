@@ -1,4 +1,4 @@
-"""SGD and Adam on a perceptron whose layers' curvatures are set apart (Zhang et al. 2024, the MLP experiment).
+"""SGD and Adam on a perceptron whose layers' curvatures differ (Zhang et al. 2024, the MLP experiment).
 
 The network, its function at the start and the data are the same for every contrast; only the scale of each layer's
 parameters differs, and with it the layer's block of the Hessian. So the scale-free distances between the blocks'
@@ -7,11 +7,13 @@ spectra do not depend on the contrast, and the raw ones do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ...csv_files import Row
 from ...data import DATA
 from ...figures.causes import draw_contrasts
 from ...figures.runs import select
@@ -22,8 +24,7 @@ from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.batched_training import Start, Training, start
 from ...tasks.cross_entropy import summed_cross_entropy
-from ..summary import Row, write_table
-from .tuned_runs import Pieces, gap_row, summary_row, tuned_rows
+from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, estimate, gap_row, summary_row, tuned_rows, tuning_columns
 
 SHARPEST = ("last", "first")
 OPTIMIZERS = ("sgd", "adam")
@@ -38,7 +39,7 @@ class HeterogeneousMLP(Settings):
         image_size: of the digits in pixels.
         evaluation_fraction: of the digits that are not trained on.
         steps: of each run.
-        batch_size: examples a step.
+        batch_size: examples per step.
         seeds: runs with each learning rate.
         spectra: how many of the seeds' spectra are measured.
         lanczos_steps: of each probe.
@@ -97,25 +98,39 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, track: Track) -> None:
-    """Write runs.csv, tuned.csv, gaps.csv (SGD less Adam), heterogeneity.csv (JS⁰) and a picture."""
-    settings, pieces = SCALES[scale], Pieces(folder)
+def tables(settings: HeterogeneousMLP, parts: Parts, seed: int, track: Track) -> Tables:
+    """All runs, the tuned rules, SGD minus Adam, and JS⁰."""
     runs, tuned, gaps, distances = [], [], [], []
     cells = list(dict.fromkeys(_cell(*pair) for pair in product(SHARPEST, settings.contrasts)))
     for sharpest, contrast in track("heterogeneous MLP", cells, len(cells)):
         cell: Row = {"sharpest": sharpest, "contrast": contrast}
-        compute = partial(_train, settings, cell, seed)
-        trained = pieces.rows(f"runs-{sharpest}-{contrast:g}", compute)
+        trained = parts.rows(f"runs-{sharpest}-{contrast:g}", partial(_train, settings, cell, seed))
         by_rule = {rule: select(trained, optimizer=rule) for rule in OPTIMIZERS}
         runs += trained
         tuned += [cell | {"optimizer": rule} | summary_row(rows, seed) for rule, rows in by_rule.items()]
         gaps.append(cell | gap_row(by_rule["sgd"], by_rule["adam"], seed))
-        compute = partial(_measure, settings, cell, seed)
-        distances += pieces.rows(f"spectra-{sharpest}-{contrast:g}", compute)
-    tables = {"runs": runs, "tuned": tuned, "gaps": gaps, "heterogeneity": distances}
-    for name, rows in tables.items():
-        write_table(folder / f"{name}.csv", rows)
-    draw_contrasts(tuned, gaps, distances, folder / "contrasts")
+        distances += parts.rows(f"spectra-{sharpest}-{contrast:g}", partial(_measure, settings, cell, seed))
+    return {"runs": runs, "tuned": tuned, "gaps": gaps, "heterogeneity": distances}
+
+
+def draw(tables: Tables, folder: Path) -> None:
+    """Losses, gaps and distances against the contrast."""
+    draw_contrasts(tables["tuned"], tables["gaps"], tables["heterogeneity"], folder / "contrasts")
+
+
+def summary(tables: Tables, settings: HeterogeneousMLP, row: MakeRow) -> Iterator[SummaryRow]:
+    """Final losses of SGD and Adam, and SGD's minus Adam's, by contrast."""
+    seeds, tuned = settings.seeds, tables["tuned"]
+    for one in tuned:
+        more = tuning_columns(tuned, [one])
+        yield row(f"{_subject(one)}/{one['optimizer']}", "final_loss", estimate(one, seeds), seeds, **more)
+    for gap in tables["gaps"]:
+        more = tuning_columns(tuned, select(tuned, sharpest=gap["sharpest"], contrast=gap["contrast"]))
+        yield row(_subject(gap), "gap", estimate(gap, seeds), seeds, **more)
+
+
+def _subject(row: Row) -> str:
+    return "none" if row["contrast"] == 1 else f"{row['sharpest']}_{row['contrast']:g}"
 
 
 def _cell(sharpest: str, contrast: float) -> tuple[str, float]:
@@ -136,7 +151,7 @@ def _train(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
 
 
 def _measure(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
-    """The heterogeneity at the start: one row a seed, a measure and a smoothing."""
+    """The heterogeneity at the start: one row per seed, measure and smoothing."""
     rows: list[Row] = []
     for number in range(settings.spectra):
         begun = _start(settings, cell, derive_seed(seed, "run", number))

@@ -6,7 +6,7 @@ that of the training examples with the labels that were trained on, so it is wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ...csv_files import Row
 from ...data.zipf import class_counts, frequency_groups
 from ...figures.causes import draw_imbalance
 from ...figures.runs import select
@@ -24,8 +25,19 @@ from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.batched_training import Start, Training, start
 from ...synthetic.tuning import with_interval
-from ..summary import Row, write_table
-from .tuned_runs import Pieces, gap, gap_row, summary_row, tuned_rows, zipf
+from .tuned_runs import (
+    MakeRow,
+    Parts,
+    SummaryRow,
+    Tables,
+    estimate,
+    gap,
+    gap_row,
+    summary_row,
+    tuned_rows,
+    tuning_columns,
+    zipf,
+)
 
 OPTIMIZERS = ("sgd", "adam", "signum")
 
@@ -50,7 +62,7 @@ class Problem(Settings):
 
     Attributes:
         model: of ``MODEL_SETTINGS``.
-        batch_size: examples a step; None for all of them.
+        batch_size: examples per step; None for all of them.
         steps: of each run.
     """
 
@@ -126,14 +138,13 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, track: Track) -> None:
-    """Write runs.csv, tuned.csv, groups.csv (losses by frequency), gaps.csv (each rule less Adam) and a picture."""
-    settings, pieces = SCALES[scale], Pieces(folder)
+def tables(settings: Imbalance, parts: Parts, seed: int, track: Track) -> Tables:
+    """All runs, the tuned rules, their losses by frequency, and each rule minus Adam."""
     runs: list[Row] = []
     cells = list(product(settings.problems, settings.exponents))
     for problem, exponent in track("imbalance", cells, len(cells)):
         compute = partial(_train, settings, problem, exponent, seed)
-        runs += pieces.rows(f"{problem.model}-{problem.batch}-{exponent:g}".replace(" ", "-"), compute)
+        runs += parts.rows(f"{problem.model}-{problem.batch}-{exponent:g}".replace(" ", "-"), compute)
     tuned, groups, gaps = [], [], []
     for problem, exponent, rule in product(settings.problems, settings.exponents, OPTIMIZERS):
         cell = {**problem.columns(), "exponent": exponent, "optimizer": rule}
@@ -142,10 +153,30 @@ def study(folder: Path, scale: str, seed: int, track: Track) -> None:
         groups += [cell | {"group": group} | _value(rows, seed, column) for group, column in _groups(rows).items()]
         if rule != "adam":
             gaps += _gap_rows(runs, cell, seed)
-    tables = {"runs": runs, "tuned": tuned, "groups": groups, "gaps": gaps}
-    for name, table in tables.items():
-        write_table(folder / f"{name}.csv", table)
-    draw_imbalance(gaps, folder / "imbalance")
+    return {"runs": runs, "tuned": tuned, "groups": groups, "gaps": gaps}
+
+
+def draw(tables: Tables, folder: Path) -> None:
+    """Gaps against the exponent and by frequency."""
+    draw_imbalance(tables["gaps"], folder / "imbalance")
+
+
+def summary(tables: Tables, settings: Imbalance, row: MakeRow) -> Iterator[SummaryRow]:
+    """SGD's and Signum's loss minus Adam's, by model, exponent and frequency; and how much more it is than at 0."""
+    seeds, tuned, gaps = settings.seeds, tables["tuned"], tables["gaps"]
+    for one in gaps:
+        cell = {column: one[column] for column in ("model", "batch", "exponent")}
+        used = [run for run in select(tuned, **cell) if run["optimizer"] in (one["optimizer"], "adam")]
+        more = tuning_columns(tuned, used)
+        subject = f"{one['model']}_{one['batch']}/s_{one['exponent']:g}/{one['optimizer']}".replace(" ", "_")
+        if one["group"] == ALL:
+            yield row(subject, "gap", estimate(one, seeds), seeds, **more)
+            yield row(subject, "gap_change", estimate(one, seeds, "change", "change_"), seeds, **more)
+        else:
+            groups = {other["group"] for other in select(gaps, **cell)} - {ALL}
+            names = {min(groups): "most_frequent", max(groups): "rarest"}
+            name = names.get(one["group"], f"group_{one['group']}")
+            yield row(f"{subject}/{name}", "gap", estimate(one, seeds), seeds, **more)
 
 
 def _train(settings: Imbalance, problem: Problem, exponent: float, seed: int) -> list[Row]:
@@ -177,7 +208,7 @@ def _value(rows: Sequence[Row], seed: int, column: str) -> Row:
 
 
 def _gap_rows(runs: Sequence[Row], cell: Row, seed: int) -> list[Row]:
-    """The rule of a cell less Adam, over all examples and in each group; and how much more that is than at exponent 0.
+    """The rule of a cell minus Adam, over all examples and in each group; and how much more that is than at exponent 0.
 
     The groups of different exponents are different classes, so the second is of all examples only.
     """
@@ -191,8 +222,8 @@ def _gap_rows(runs: Sequence[Row], cell: Row, seed: int) -> list[Row]:
         return gap(rows, adam, samples) - gap(balanced_rows, balanced_adam, samples)
 
     value, low, high = with_interval(change, len({row["seed"] for row in rows}), seed=seed)
-    whole = {"change": value, "change_ci_low": low, "change_ci_high": high}
-    found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | whole]
+    changed = {"change": value, "change_ci_low": low, "change_ci_high": high}
+    found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | changed]
     for group, column in _groups(rows).items():
-        found.append(cell | {"group": group} | gap_row(rows, adam, seed, column) | dict.fromkeys(whole))
+        found.append(cell | {"group": group} | gap_row(rows, adam, seed, column) | dict.fromkeys(changed))
     return found

@@ -1,17 +1,20 @@
 """Errors on the hardest coin-flip problem for each number of steps, beside the least that any method can have.
 
-All methods start at 0, in the middle between the two problems that look alike. They are odd in the gradient, so their
-errors on both are the same, and the mean error over trials estimates what the bound is about.
+All methods start at 0, halfway between the minima of the two problems. They are odd in the gradient, so their errors on
+both are the same, and the mean error over trials estimates what the bound is about.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from operator import mul
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ...csv_files import Row
 from ...figures.rates import draw_lower_bound
 from ...progress import Track
 from ...seeds import derive_seed
@@ -19,8 +22,7 @@ from ...settings import Settings
 from ...synthetic.intervals import Array, ends, log_slope, resampled
 from ...synthetic.lower_bound import CoinFlipProblem, least_error
 from ...synthetic.trials import acclip, averaged_errors, gclip, sgd, strongly_convex_rate, strongly_convex_schedule
-from ..summary import Row, without, write_table
-from .tuned_runs import Pieces
+from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, estimate, last_step, without
 
 
 class LowerBound(Settings):
@@ -53,20 +55,34 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, track: Track) -> None:
-    """Write errors.csv (mean errors and the bound by K), slopes.csv (their powers of K), and a picture."""
-    settings, pieces = SCALES[scale], Pieces(folder)
+def tables(settings: LowerBound, parts: Parts, seed: int, track: Track) -> Tables:
+    """Mean errors and the bound by K, and their powers of K."""
     rows: list[Row] = []
     for alpha in track("lower bound", settings.alphas, len(settings.alphas)):
-        rows += pieces.rows(f"{alpha}", partial(_measure, settings, alpha, derive_seed(seed, "lower_bound")))
-    errors = [row for row in rows if row["steps"] is not None]
-    write_table(folder / "errors.csv", errors)
-    write_table(folder / "slopes.csv", without([row for row in rows if row["steps"] is None], "steps"))
-    draw_lower_bound(errors, folder / "errors")
+        rows += parts.rows(f"{alpha}", partial(_measure, settings, alpha, derive_seed(seed, "lower_bound")))
+    slopes = without([row for row in rows if row["steps"] is None], "steps")
+    return {"errors": [row for row in rows if row["steps"] is not None], "slopes": slopes}
+
+
+def draw(tables: Tables, folder: Path) -> None:
+    """Errors against K."""
+    draw_lower_bound(tables["errors"], folder / "errors")
+
+
+def summary(tables: Tables, settings: LowerBound, row: MakeRow) -> Iterator[SummaryRow]:
+    """Powers of K, the same minus the bound's, and the errors at the last K over the bound, by α and rule."""
+    trials = settings.trials
+    for slope in tables["slopes"]:
+        subject, power = f"alpha_{slope['alpha']:g}/{slope['rule']}", estimate(slope, trials)
+        yield row(subject, "power", power, trials)
+        yield row(subject, "power_less_bound", power.minus(slope["bound"]), trials)
+    for error in last_step(tables["errors"]):
+        over = estimate(error, trials).map(partial(mul, 1 / error["bound"]))
+        yield row(f"alpha_{error['alpha']:g}/{error['rule']}", "error_over_bound", over, trials)
 
 
 def _measure(settings: LowerBound, alpha: float, seed: int) -> list[Row]:
-    """A row a rule and K, and one of its power of K, whose ``steps`` is None and ``bound`` the bound's power."""
+    """A row per rule and K, and one of its power of K, whose ``steps`` is None and ``bound`` the bound's power."""
     errors: dict[str, list[Array]] = {"sgd": [], "gclip": [], "acclip": []}
     for steps in settings.horizons:
         for rule, values in _errors(settings, alpha, steps, seed).items():

@@ -1,17 +1,15 @@
-"""How many iterations SGD, Adam and clipping need on quadratics with alike blocks, unlike blocks, and none.
+"""How many iterations SGD, Adam and clipping need on quadratics whose blocks are alike, unlike, or not separated.
 
 L(w) = ½ wᵀHw of condition number 5000. Each trial has its own random rotation and its own normal start. Every method
 has the setting of its grid with the lowest median, chosen on the same trials.
 Source of the cases: Zhang et al., "Why Transformers Need Adam: A Hessian Perspective", NeurIPS 2024, arXiv:2402.16788.
 
-The methods that are compared on quadratics, each with every setting of its grid.
-
-Blockwise Hessian spectra of two small networks at their initialisation, measured on the way of a study.
+Beside the given eigenvalues, those of two small networks at initialization are used, measured block by block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -22,10 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...csv_files import Row
 from ...data.base import DataSettings
 from ...data.mnist5k import MNIST5k
 from ...data.text import KJV
 from ...figures.quadratics import draw_iterations
+from ...grid import best_point
 from ...hessian import block_spectra
 from ...models.base import ModelSettings
 from ...models.gpt2 import GPT2Nano
@@ -51,8 +51,8 @@ from ...tasks.base import TaskSettings
 from ...tasks.causal_lm import CausalLM
 from ...tasks.classification import Classification
 from ...tasks.problem import build_problem
-from ..summary import Row, write_table
-from .tuned_runs import Pieces
+from ..statistics import share_of_trials
+from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, estimate
 
 LR_FRACTIONS = (*np.linspace(0.5, 0.95, 10).round(2).tolist(), 0.97, 0.98, 0.99, 0.995, 0.998, 1.0, 1.05)
 """Of the lr at which the smallest and the largest curvature contract alike; more than 1.0 diverges sooner or later."""
@@ -62,7 +62,7 @@ MOMENTUM_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1
 """Of 2(1 + momentum)/(λ_min + λ_max), about the largest lr that does not diverge."""
 
 ADAM_RATES = np.geomspace(1e-4, 10, 26).tolist()
-"""Adam's step is about as long as its learning rate, whatever the scale of H."""
+"""Adam's step is about as long as its learning rate, at any scale of H."""
 
 ACCLIP_FRACTIONS = np.geomspace(0.03, 100, 26).tolist()
 """Of gradient descent's best lr, as are the next."""
@@ -83,14 +83,6 @@ class Tuned:
 
     needed: Array
     settings: Sequence[dict[str, float]]
-
-    def is_at_edge(self, index: int) -> bool:
-        """Whether a tuned hyperparameter is the least or the most that was tried."""
-        for name, chosen in self.settings[index].items():
-            tried = {setting[name] for setting in self.settings}
-            if len(tried) > 1 and chosen in (min(tried), max(tried)):
-                return True
-        return False
 
 
 @dataclass(frozen=True)
@@ -285,25 +277,39 @@ SCALES = {
 }
 
 
-def study(folder: Path, scale: str, seed: int, track: Track) -> None:
-    """Write iterations.csv (a row a case and method), constants.csv (those of the theory), and a picture."""
-    settings, pieces = SCALES[scale], Pieces(folder)
+def tables(settings: QuadraticsStudy, parts: Parts, seed: int, track: Track) -> Tables:
+    """The measured nodes, the theory's constants by case, and iterations by case and method."""
+    found: dict[str, list[Row]] = {}
     cases: dict[str, Blocks] = {"heterogeneous": HETEROGENEOUS, "homogeneous": HOMOGENEOUS, "dense": HETEROGENEOUS}
     for network in settings.networks:
-        write_table(
-            folder / f"nodes_{network}.csv",
-            pieces.rows(f"nodes_{network}", partial(measure_nodes, network, settings.lanczos_steps, seed)),
-        )
-        measured = eigenvalues_of_nodes(folder / f"nodes_{network}.csv", settings.eigenvalues)
+        nodes = parts.rows(f"nodes_{network}", partial(measure_nodes, network, settings.lanczos_steps, seed))
+        found[f"nodes_{network}"] = nodes
+        measured = eigenvalues_of_nodes(nodes, settings.eigenvalues)
         cases[network] = conditioned(list(measured.values()), CONDITION_NUMBER)
     problems = {case: _draw(settings, case, blocks, seed) for case, blocks in cases.items()}
-    write_table(folder / "constants.csv", [_constants(settings, case, drawn, seed) for case, drawn in problems.items()])
-    rows: list[Row] = []
+    found["constants"] = [_constants(settings, case, drawn, seed) for case, drawn in problems.items()]
+    found["iterations"] = []
     jobs = list(product(cases, METHODS))
     for case, method in track("quadratics", jobs, len(jobs)):
-        rows += pieces.rows(f"{case}-{method}", partial(_measure, settings, case, method, problems[case], seed))
-    write_table(folder / "iterations.csv", rows)
-    draw_iterations(rows, folder / "iterations")
+        compute = partial(_measure, settings, case, method, problems[case], seed)
+        found["iterations"] += parts.rows(f"{case}-{method}", compute)
+    return found
+
+
+def draw(tables: Tables, folder: Path) -> None:
+    """Iterations by case and method."""
+    draw_iterations(tables["iterations"], folder / "iterations")
+
+
+def summary(tables: Tables, settings: QuadraticsStudy, row: MakeRow) -> Iterator[SummaryRow]:
+    """Median iterations by case and method, and by case how often the theorem's r lies within its bound."""
+    for method in tables["iterations"]:
+        tuning = {"tried": method["settings"], "at_edge": method["at_edge"]}
+        median = estimate(method, settings.trials, value="median")
+        yield row(f"{method['case']}/{method['method']}", "iterations", median, settings.trials, **tuning)
+    for case in tables["constants"]:
+        share = share_of_trials(case["share_of_r_within_bound"], settings.trials)
+        yield row(case["case"], "share_of_r_within_bound", share, settings.trials)
 
 
 def _draw(settings: QuadraticsStudy, case: str, blocks: Blocks, seed: int) -> Quadratics:
@@ -334,13 +340,13 @@ def _constants(settings: QuadraticsStudy, case: str, problems: Quadratics, seed:
 def _measure(settings: QuadraticsStudy, case: str, method: str, problems: Quadratics, seed: int) -> list[Row]:
     """The one row of a case and a method: its best setting."""
     tuned = METHODS[method](problems, Budget(settings.tolerance, settings.most))
-    best = int(np.argmin(_quantiles(tuned.needed)["median"]))
-    needed = tuned.needed[best]
+    best = best_point(tuned.settings, _quantiles(tuned.needed)["median"].tolist())
+    needed = tuned.needed[best.index]
     samples = resampled(needed, _quantiles, settings.resamples, derive_seed(seed, f"bootstrap {method}"))
     low, high = ends(samples["median"])
-    chosen = {name: tuned.settings[best].get(name) for name in ("lr", "lr_fraction", "momentum", "clip")}
+    chosen = {name: tuned.settings[best.index].get(name) for name in ("lr", "lr_fraction", "momentum", "clip")}
     spread = {"ci_low": float(low), "ci_high": float(high), "reached": float(np.isfinite(needed).mean())}
-    tried = {"settings": len(tuned.settings), "at_edge": tuned.is_at_edge(best), "trials": settings.trials}
+    tried = {"settings": best.tried, "at_edge": best.at_edge, "trials": settings.trials}
     return [{"case": case, "method": method} | _quantiles(needed) | spread | chosen | tried]
 
 

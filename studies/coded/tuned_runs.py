@@ -1,7 +1,4 @@
-"""What the studies of the three causes share: rules tuned over learning rates and seeds, as rows of tables.
-
-The finished pieces of a study, which need not be computed again.
-"""
+"""What coded studies share: finished parts, rows of their summaries, and rules tuned over learning rates and seeds."""
 
 from __future__ import annotations
 
@@ -14,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...csv_files import Row, read_csv, write_csv
 from ...data import DATA, DataSettings
+from ...grid import best_point
 from ...optimizers import OPTIMIZERS
 from ...synthetic.batched_training import Start, Training, train_many
-from ...synthetic.tuning import Tried, try_rates, tuned, with_interval
-from ..summary import Row, read_table, write_table
+from ...synthetic.tuning import try_rates, tuned, with_interval
+from ..statistics import Effect, widened
+from ..summary import IncompleteError, SummaryRow
 
 RULES = {
     "sgd": OPTIMIZERS["sgd"].model_validate({"momentum": 0.9}),
@@ -48,11 +48,11 @@ def tuned_rows(
     parts: Mapping[str, Tensor] | None = None,
     **cell: object,
 ) -> list[Row]:
-    """One row a run: a rule at every learning rate that was tried, from every start.
+    """One row per run: a rule at every learning rate that was tried, from every start.
 
     Args:
         rule: of ``RULES``.
-        starts: one a seed.
+        starts: one per seed.
         training: the rest.
         parts: bool ``[seeds, examples]`` by the name of a column, which holds the mean loss of those examples; it is
             empty where there are none.
@@ -84,21 +84,15 @@ def by_rate(rows: Sequence[Row], column: str = "loss") -> Tensor:
 
 
 def summary_row(rows: Sequence[Row], seed: int, column: str = "loss") -> Row:
-    """The best rate of one rule in one cell, and what it reaches.
-
-    Args:
-        rows: of ``tuned_rows``.
-        seed: of the bootstrap.
-        column: what is reported at the rate whose ``loss`` is the best.
-    """
+    """The best rate of one rule in one cell, of rows of ``tuned_rows``, and the ``column`` that it reaches there."""
     losses, values = by_rate(rows), by_rate(rows, column)
     rates = list(dict.fromkeys(row["lr"] for row in rows))
-    tried = Tried(rates, losses)
+    best = best_point([{"lr": lr} for lr in rates], losses.mean(1).tolist())
     value, low, high = with_interval(lambda samples: tuned(losses, samples, values), losses.shape[1], seed=seed)
     return {
-        "lr": rates[tried.best],
+        "lr": rates[best.index],
         "rates": len(rates),
-        "at_edge": tried.at_edge,
+        "at_edge": best.at_edge,
         "value": value,
         "ci_low": low,
         "ci_high": high,
@@ -106,14 +100,7 @@ def summary_row(rows: Sequence[Row], seed: int, column: str = "loss") -> Row:
 
 
 def gap_row(rows: Sequence[Row], baseline: Sequence[Row], seed: int, column: str = "loss") -> Row:
-    """How much higher one rule ends than another in the same cell, each at its own best rate, paired by seed.
-
-    Args:
-        rows: of ``tuned_rows``, of the rule.
-        baseline: those of the other.
-        seed: of the bootstrap.
-        column: what is compared.
-    """
+    """How much higher one rule ends than another in the same cell, each at its own best rate, paired by seed."""
     value, low, high = with_interval(lambda samples: gap(rows, baseline, samples, column), _seeds(rows), seed=seed)
     return {"value": value, "ci_low": low, "ci_high": high}
 
@@ -128,24 +115,75 @@ def _seeds(rows: Sequence[Row]) -> int:
     return len({row["seed"] for row in rows})
 
 
-class Pieces:
-    """The pieces of a study: what is computed is written to ``pieces/<name>.csv`` and read back the next time.
+class Parts:
+    """The finished parts of a study: each is computed once, kept in ``pieces/<name>.csv`` and read back from there.
 
     Args:
         folder: the study's.
+        kept_only: compute nothing, and refuse a part that is not there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, kept_only: bool = False) -> None:
         self._folder = folder / "pieces"
+        self._kept_only = kept_only
 
     def rows(self, name: str, compute: Callable[[], Sequence[Mapping[str, Any]]]) -> list[Row]:
-        """The rows of one piece, from disk where they are there.
+        """The rows of one part, from disk where they are there.
 
         Args:
-            name: of the piece, a file name; it must tell apart everything that differs between pieces.
+            name: of the part, a file name; it must tell apart everything that differs between parts.
             compute: gives the rows; all have the same columns.
+
+        Raises:
+            IncompleteError: the part is not there, and only kept ones are wanted.
         """
         path = self._folder / f"{name}.csv"
         if not path.exists():
-            write_table(path, compute())
-        return read_table(path)
+            if self._kept_only:
+                raise IncompleteError(f"{path} is missing")
+            write_csv(path, compute())
+        return read_csv(path)
+
+
+Tables = Mapping[str, Sequence[Row]]
+"""The rows of a study's tables by name."""
+
+MakeRow = Callable[..., SummaryRow]
+"""``SummaryRow.of_interval`` for one study and scale: from subject, quantity, effect, samples and further fields."""
+
+
+def estimate(row: Row, samples: int, value: str = "value", prefix: str = "") -> Effect:
+    """The number in a row of a table, with its percentile interval made wide enough for so few samples.
+
+    Args:
+        row: with columns for the number and for both ends of its interval.
+        samples: trials or seeds that were resampled.
+        value: the column of the number.
+        prefix: of the columns ``ci_low`` and ``ci_high``.
+    """
+    return widened(Effect(row[value], row[f"{prefix}ci_low"], row[f"{prefix}ci_high"]), samples)
+
+
+def tuning_columns(tuned: Sequence[Row], used: Sequence[Row]) -> dict[str, Any]:
+    """What a summary says of tuning.
+
+    Every rule is given five learning rates, and more where the best of them lies at an end. ``tried`` is the fewest
+    that any rule of the study had: what was tried beyond a rate that had turned out worse helped none.
+
+    Args:
+        tuned: ``summary_row`` of every rule in every cell of the study.
+        used: those behind the number.
+    """
+    at_edge = any(row["at_edge"] for row in used)
+    return {"tried": min(row["rates"] for row in tuned), "at_edge": at_edge, "unit": "nats"}
+
+
+def last_step(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the largest number of steps."""
+    last = max(row["steps"] for row in rows)
+    return [row for row in rows if row["steps"] == last]
+
+
+def without(rows: Sequence[Row], *columns: str) -> list[Row]:
+    """The rows without some columns."""
+    return [{column: value for column, value in row.items() if column not in columns} for row in rows]

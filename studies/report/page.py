@@ -1,7 +1,4 @@
-"""A report of finished studies, or of runs: what the page of ``page.py`` shows.
-
-One HTML page that needs nothing beside it: no network, no script, no other file.
-"""
+"""A report of studies or of runs: one HTML page that needs no network, no script and no other file."""
 
 from __future__ import annotations
 
@@ -20,11 +17,13 @@ from ...figures.hessian import HessianRun, draw_blocks, draw_distances, draw_spe
 from ...figures.loss import draw_losses
 from ...figures.noise import draw_noise, find_noise
 from ...figures.runs import Run, find_runs, group_by_setting
+from ...figures.tables import Table
 from ...training.run_folder import read_status
 from ..claims import load_claims
 from ..judging import judge_all
-from ..summary import newest_summaries, read_summaries, study_folders
-from ..verdict_tables import Table, count_words, verdict_table
+from ..run import newest_summaries, study_folders
+from ..summary import read_summaries
+from ..verdict_tables import count_words, verdict_table
 
 MOST_ROWS = 200
 """Of a table on the page; the file it comes from has them all."""
@@ -140,7 +139,7 @@ def write_page(out: Path, sections: Sequence[Section], verdicts: Table | None, c
 
 
 def _six_digits(text: str) -> str:
-    """A number that is not whole with six digits; any other text as it is."""
+    """A number with a fraction in six digits; any other text as it is."""
     if "." not in text and "e" not in text:
         return text
     try:
@@ -231,8 +230,8 @@ def _drawn(drawings: Iterable[Callable[[Path], object]]) -> tuple[list[Picture],
 def _draw_curvature(runs: Sequence[HessianRun], out: Path) -> None:
     draw_blocks(runs, out / "blocks")
     draw_distances(runs, out / "js")
-    if whole := [run for run in runs if run.full(run.steps[0]) is not None]:
-        draw_spectra(whole, out / "spectra")
+    if full := [run for run in runs if run.full(run.steps[0]) is not None]:
+        draw_spectra(full, out / "spectra")
 
 
 RUN_COLUMNS = ("state", "step", "last_train_loss", "last_eval_loss", "best_eval_loss", "seconds_training", "device")

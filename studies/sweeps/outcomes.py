@@ -1,19 +1,16 @@
-"""How the runs of a sweep ended, as the run folders tell it.
-
-Which point of a grid is the best of each arm.
-"""
+"""How the runs of a sweep ended, as their folders say: ``runs.csv``, and the best point of each arm."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from ...figures.tuning import is_at_edge
+from ...csv_files import write_csv
+from ...grid import best_point
 from ...training.run_folder import FINISHED, RunFolder
 from .plan import Trial, describe_point
 
@@ -74,7 +71,13 @@ class Outcome:
         if state not in FINISHED:
             return cls(trial, folder.path, "interrupted", None, math.inf, status)
         loss = status.get("last_eval_loss") if state == "done" else None
-        return cls(trial, folder.path, state, status.get("error"), math.inf if loss is None else loss, status)
+        loss = math.inf if loss is None or math.isnan(loss) else loss
+        return cls(trial, folder.path, state, status.get("error"), loss, status)
+
+    @property
+    def is_result(self) -> bool:
+        """Whether the run has ended in a result: done, or diverged."""
+        return self.state in FINISHED
 
     @property
     def seconds(self) -> float:
@@ -111,27 +114,20 @@ class Outcome:
         }
 
 
-def write_runs(outcomes: Sequence[Outcome], out: Path) -> Path:
-    """Write ``runs.csv``, one row a run; rows of other sweeps into the same folder stay."""
+def write_runs(outcomes: Iterable[Outcome], out: Path) -> Path:
+    """Write ``runs.csv``, one row per run; rows of other sweeps into the same folder stay while their runs do."""
+    import pandas as pd
+
     path = out / "runs.csv"
-    rows = {row["run"]: row for row in _read_rows(path) if (out / row["run"]).is_dir()}
-    new = {str(row["run"]): row for row in (outcome.row(out) for outcome in outcomes)}
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows((rows | new).values())
-    temporary.replace(path)
+    rows = pd.DataFrame([outcome.row(out) for outcome in outcomes], columns=COLUMNS, dtype=object)
+    with suppress(FileNotFoundError, ValueError):  # a damaged file is written anew
+        before = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if tuple(before.columns) == COLUMNS:
+            rows = pd.concat([before[[(out / run).is_dir() for run in before["run"]]], rows])
+    order = rows["run"].drop_duplicates()
+    rows = rows.drop_duplicates("run", keep="last").set_index("run").loc[order].reset_index()
+    write_csv(path, rows.to_dict("records"), COLUMNS)
     return path
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        return list(reader) if tuple(reader.fieldnames or ()) == COLUMNS else []
 
 
 @dataclass(frozen=True)
@@ -143,8 +139,7 @@ class Chosen:
         point: a value by dotted key.
         loss: median over the seeds of the final evaluation loss, in nats; a diverged run counts as infinite.
         tried: how many points there were to choose from.
-        at_edge: whether some key with two or more numbers has its least or its largest here, so that a value beyond
-            the grid might have been better.
+        at_edge: whether a value beyond the grid might have been better; see ``grid.best_point``.
     """
 
     arm: str
@@ -159,28 +154,22 @@ def choose(outcomes: Iterable[Outcome]) -> dict[str, Chosen]:
 
     An arm with a run that has not ended as done or diverged is left out: what is missing might have been the best.
     """
-    arms: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        arms.setdefault(outcome.trial.arm, []).append(outcome)
-    return {arm: _choose(arm, members) for arm, members in arms.items() if all(map(_is_result, members))}
+    outcomes = list(outcomes)
+    chosen: dict[str, Chosen] = {}
+    for arm, members in outcome_frame(outcomes).groupby("arm", sort=False):
+        if members["state"].isin(FINISHED).all():
+            points = [outcomes[first].trial.point for first in members.drop_duplicates("point").index]
+            best = best_point(points, members.groupby("point", sort=False)["loss"].median().tolist())
+            chosen[arm] = Chosen(arm, points[best.index], best.score, best.tried, best.at_edge)
+    return chosen
 
 
-def by_point(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """The outcomes of one arm, gathered over their seeds."""
-    points: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        points.setdefault(describe_point(outcome.trial.point), []).append(outcome)
-    return points
+def outcome_frame(outcomes: Iterable[Outcome]) -> Any:
+    """Arm, point, seed, state and loss of each outcome, as a pandas DataFrame in their order."""
+    import pandas as pd
 
-
-def _is_result(outcome: Outcome) -> bool:
-    return outcome.state in ("done", "diverged")
-
-
-def _choose(arm: str, outcomes: Sequence[Outcome]) -> Chosen:
-    points = by_point(outcomes).values()
-    losses = [median(outcome.loss for outcome in members) for members in points]
-    loss, members = min(zip(losses, points, strict=True), key=lambda pair: pair[0])
-    point = members[0].trial.point
-    at_edge = any(is_at_edge(point[key], [outcome.trial.point[key] for outcome in outcomes]) for key in point)
-    return Chosen(arm, point, loss, len(losses), at_edge)
+    columns = ("arm", "point", "seed", "state", "loss")
+    rows = [
+        (run.trial.arm, describe_point(run.trial.point), run.trial.seed, run.state, float(run.loss)) for run in outcomes
+    ]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,7 +1,4 @@
-"""What a sweep is: a config, and all that varies over it.
-
-From a sweep to the runs it stands for.
-"""
+"""What a sweep is, a config and all that varies over it; and the runs that it stands for."""
 
 from __future__ import annotations
 
@@ -227,11 +224,11 @@ def _describe(key: str, value: Any) -> str:
 def plan(sweep: Sweep, chosen: Mapping[str, Mapping[str, Any]] | None = None) -> list[Trial]:
     """The runs of a sweep, or those of its second stage.
 
-    All runs of one seed come before those of the next, so that a sweep cut short has whole seeds.
+    All runs of one seed come before those of the next, so that an interrupted sweep has complete seeds.
 
     Args:
         sweep: what varies.
-        chosen: the chosen point of each arm, run on the sweep's seeds; by default the whole grid of every arm, on the
+        chosen: the chosen point of each arm, run on the sweep's seeds; by default the full grid of every arm, on the
             tuning seeds where there are any, but for arms that leave no choice.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How far a sweep is: bars on a terminal, a line a run elsewhere."""
+"""Progress of a sweep: bars on a terminal, one line per run elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAIL = 4096
 
 
 class SweepProgress:
-    """Counts the runs of a sweep on standard error; on a terminal, the runs at work have a line each below.
+    """Counts the runs of a sweep on standard error; on a terminal, the active runs have a line each below.
 
     Args:
         total: runs to come.
@@ -38,7 +38,7 @@ class SweepProgress:
         self._last_reading = 0.0
 
     def record(self, outcome: Outcome) -> None:
-        """A run has ended."""
+        """Count a run that has ended."""
         self._states[outcome.state] += 1
         self._bar.set_postfix(self._states, refresh=False)
         self._bar.update()
@@ -46,7 +46,7 @@ class SweepProgress:
             tqdm.write(f"[{self._states.total()}/{self._total}] {outcome.describe()}", file=sys.stderr)
 
     def show(self, running: Sequence[Trial]) -> None:
-        """These runs are at work."""
+        """Show these active runs."""
         now = time.monotonic()
         if self._bar.disable or now - self._last_reading < SECONDS_BETWEEN_READINGS:
             return

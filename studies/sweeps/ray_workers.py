@@ -1,9 +1,4 @@
-"""The runs of a sweep as tasks of a Ray cluster: one whose process or machine is lost goes on elsewhere.
-
-What happens in a process of a Ray cluster that does a run of a sweep.
-
-The Ray cluster that does the runs of a sweep: joining or starting it, and how much room it has.
-"""
+"""The runs of a sweep as tasks of a Ray cluster: one whose process or machine is lost continues elsewhere."""
 
 from __future__ import annotations
 
@@ -28,10 +23,10 @@ from ...errors import UserError
 from ...training.run_folder import FINISHED, RunBusyError, RunFolder
 from ...training.signals import Interruption
 from .plan import Trial
-from .workers import SECONDS_BETWEEN_LOOKS, Ended, attempt, prepare
+from .workers import SECONDS_BETWEEN_POLLS, Ended, attempt, prepare
 
 SECONDS_TO_LET_GO = 180.0
-"""How long a run folder may stay locked by a machine that is gone; an NFS server keeps its locks for a while."""
+"""How long a run folder may stay locked by a machine that was lost; an NFS server keeps its locks for a while."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ class RayCluster:
         where = local if self._address is None else {"address": self._address}
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            _knock(self._address)
+            _check_address(self._address)
             self.ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises several kinds, a bare Exception among them
             option = "--launcher ray" if self._address is None else f"--address {self._address}"
@@ -149,7 +144,7 @@ class RayCluster:
         """Whether some machine has one."""
         return self.ray.cluster_resources().get("GPU", 0) > 0
 
-    def room(self, cpus: float, gpus: float) -> int:
+    def capacity(self, cpus: float, gpus: float) -> int:
         """How many tasks its machines could do at a time, each of which takes so many cores and GPUs."""
         wanted = {name: amount for name, amount in {"CPU": cpus, "GPU": gpus}.items() if amount > 0}
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -171,7 +166,7 @@ def _import_ray() -> ModuleType:
     return ray
 
 
-def _knock(address: str | None) -> None:
+def _check_address(address: str | None) -> None:
     """Ray itself would try for minutes.
 
     Raises:
@@ -198,10 +193,10 @@ class _Attempt:
 
 
 class RayWorkers:
-    """A launcher of Ray tasks, one a run.
+    """A launcher of Ray tasks, one per run.
 
     Args:
-        jobs: how many runs at a time at most; by default as many as the cluster has room for.
+        jobs: how many runs at a time at most; by default as many as the cluster has capacity for.
         address: of a running cluster, ``auto`` or ``HOST:PORT``; by default one is started on this machine.
         cpus: cores of a run; it computes on as many threads.
         gpus: GPUs of a run, or the part of one; by default one where ``training.device`` is a GPU, or is ``auto`` and
@@ -225,44 +220,44 @@ class RayWorkers:
 
     @property
     def running(self) -> list[Trial]:
-        """The runs at work."""
+        """The active runs."""
         return [attempt.trial for attempt in self._attempts.values()]
 
     def run(self, trials: Sequence[Trial], out: Path) -> Iterator[Ended | None]:
         """Do some runs, none of them twice, below ``out``; see ``Launcher``.
 
         Raises:
-            UserError: there is no such cluster, or none of its machines has room for a run.
+            UserError: there is no such cluster, or none of its machines can hold a run.
         """
         self._cluster.join()
         gpus = self._gpus_of(trials)
-        if self._room(gpus) == 0:
+        if self._capacity(gpus) == 0:
             raise UserError(
                 f"no machine of the Ray cluster has {self._cpus:g} cores and {gpus:g} GPUs, as each run is to have; "
                 "see --cpus-per-run and --gpus-per-run"
             )
-        # Ray would repeat a lost task by itself, but could not tell it that it is a repetition.
+        # Ray would repeat a lost task by itself, without marking it as a retry.
         remote = self._ray.remote(num_cpus=self._cpus, num_gpus=gpus, max_retries=0)(do_task)
         self._waiting.extend(map(_Attempt, trials))
         while (self._waiting or self._attempts) and self.interruption.signal is None:
-            while self._waiting and len(self._attempts) < self._room(gpus):
+            while self._waiting and len(self._attempts) < self._capacity(gpus):
                 attempt = self._waiting.popleft()
                 self._attempts[remote.remote(self._task(attempt, out, gpus))] = attempt
             yield None
-            yield from self._look(out)
+            yield from self._poll(out)
         self._waiting.clear()
         for reference in self._attempts:
             self._ray.cancel(reference)
         while self._attempts:
             yield None
-            yield from self._look(out)
+            yield from self._poll(out)
 
-    def _look(self, out: Path) -> Iterator[Ended]:
+    def _poll(self, out: Path) -> Iterator[Ended]:
         """Wait a moment for attempts that end; those that were lost wait for their next."""
         if not self._attempts:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_POLLS)
             return
-        ready, _ = self._ray.wait(list(self._attempts), timeout=SECONDS_BETWEEN_LOOKS)
+        ready, _ = self._ray.wait(list(self._attempts), timeout=SECONDS_BETWEEN_POLLS)
         for reference in ready:
             attempt = self._attempts.pop(reference)
             try:
@@ -277,7 +272,7 @@ class RayWorkers:
                 elif report.state in FINISHED:
                     yield Ended(attempt.trial, wait_to_see(attempt.trial.folder(out), report.state))
                 else:
-                    yield from self._lose(attempt, "it was told to stop")
+                    yield from self._lose(attempt, "it was signalled to stop")
 
     def _lose(self, attempt: _Attempt, reason: str) -> Iterator[Ended]:
         trial = attempt.trial
@@ -308,10 +303,10 @@ class RayWorkers:
         devices = {trial.experiment.training.device.partition(":")[0] for trial in trials}
         return 1.0 if "cuda" in devices or ("auto" in devices and self._cluster.has_gpus()) else 0.0
 
-    def _room(self, gpus: float) -> int:
-        """How many runs there may be at a time."""
-        room = self._cluster.room(self._cpus, gpus)
-        return room if self._jobs is None else min(room, self._jobs)
+    def _capacity(self, gpus: float) -> int:
+        """How many runs may be active at a time."""
+        capacity = self._cluster.capacity(self._cpus, gpus)
+        return capacity if self._jobs is None else min(capacity, self._jobs)
 
     def __enter__(self) -> Self:
         self.interruption.__enter__()
@@ -332,5 +327,5 @@ def wait_to_see(folder: RunFolder, state: str) -> str | None:
     while folder.read_status().get("state") != state:
         if time.monotonic() > deadline:
             return f"it is {state}, but its folder is not seen here: --out must be a folder that all machines share"
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)
     return None

@@ -1,21 +1,17 @@
-"""Sweeps: many runs of one config, side by side, in one or two stages.
-
-A sweep in plain text: one line a point of each arm.
-"""
+"""Sweeps: many runs of one config, side by side, in one or two stages; and a sweep as a table of text."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from math import inf
 from pathlib import Path
-from statistics import median
 
 from ...figures.tables import aligned
 from ...training.run_folder import RunFolder
-from .outcomes import Chosen, Outcome, by_point, choose, write_runs
+from .outcomes import Chosen, Outcome, choose, outcome_frame, write_runs
 from .plan import Sweep, Trial, arms_of, describe_point, plan
 from .progress import SweepProgress
 from .workers import Launcher, Workers
@@ -25,7 +21,7 @@ class SweepInterruptedError(KeyboardInterrupt):
     """A signal has ended a sweep; its runs have written their last checkpoints.
 
     Attributes:
-        exit_code: what a shell should be told: 130 or 143.
+        exit_code: for the shell: 130 or 143.
     """
 
     def __init__(self, exit_code: int) -> None:
@@ -52,9 +48,25 @@ class SweepResult:
         """One outcome a run."""
         return list({outcome.folder: outcome for outcome in (*self.tuning, *self.final)}.values())
 
+    @property
+    def wanted(self) -> list[Outcome]:
+        """``final``, and the runs of arms with one point of which a run has failed: these need no choice."""
+        points: dict[str, set[str]] = {}
+        for run in self.tuning:
+            points.setdefault(run.trial.arm, set()).add(describe_point(run.trial.point))
+        undecided = points.keys() - self.chosen.keys()
+        return self.final + [
+            run for run in self.tuning if run.trial.arm in undecided and len(points[run.trial.arm]) == 1
+        ]
+
+    def ended(self) -> SweepResult:
+        """The same with only the runs that have ended as done or diverged, ``final`` being those that are wanted."""
+        tuning, final = ([run for run in runs if run.is_result] for runs in (self.tuning, self.wanted))
+        return SweepResult(tuning, self.chosen, final)
+
 
 def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, launcher: Launcher | None = None) -> SweepResult:
-    """Do what is missing of one sweep; see ``run_sweeps``."""
+    """Do the missing runs of one sweep; see ``run_sweeps``."""
     (result,) = run_sweeps([sweep], out, jobs, launcher)
     return result
 
@@ -62,9 +74,9 @@ def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, launcher: Launcher | None 
 def run_sweeps(
     sweeps: Sequence[Sweep], out: Path, jobs: int = 1, launcher: Launcher | None = None
 ) -> list[SweepResult]:
-    """Do what is missing of some sweeps, all together, and write ``runs.csv``.
+    """Do the missing runs of some sweeps, all together, and write ``runs.csv``.
 
-    A run that fails, or whose process dies, is told of and leaves the others alone; it is tried again the next time.
+    A run that fails, or whose process dies, is reported and leaves the others alone; it is repeated the next time.
 
     Args:
         sweeps: what to run; a run that is part of several is computed once.
@@ -78,16 +90,37 @@ def run_sweeps(
     """
     plans = [plan(sweep) for sweep in sweeps]
     with launcher or Workers(jobs) as entered:
-        tuning = _run_together(plans, out, entered)
-        chosen = [choose(outcomes) for outcomes in tuning]
-        finals = [_plan_final(sweep, choices) for sweep, choices in zip(sweeps, chosen, strict=True)]
-        final = _run_together(finals, out, entered)
-    results = [SweepResult(*parts) for parts in zip(tuning, chosen, final, strict=True)]
+        results = _two_stages(sweeps, plans, lambda trials: run_trials(trials, out, entered))
     outcomes = [outcome for result in results for outcome in result.outcomes]
     write_runs(outcomes, out)
     if any(outcome.state == "interrupted" for outcome in outcomes):
         raise SweepInterruptedError(entered.interruption.exit_code)
     return results
+
+
+def read_sweeps(sweeps: Sequence[Sweep], out: Path) -> list[SweepResult]:
+    """What there is of some sweeps below ``out``; runs that are not there count as interrupted, none is started."""
+    return _two_stages(sweeps, [plan(sweep) for sweep in sweeps], partial(read_outcomes, out=out))
+
+
+def _two_stages(
+    sweeps: Sequence[Sweep], plans: Sequence[list[Trial]], do: Callable[[list[Trial]], list[Outcome]]
+) -> list[SweepResult]:
+    """The results of sweeps whose runs are done, or looked up, by ``do``, all those of one stage together."""
+    tuning = _done_together(plans, do)
+    chosen = [choose(outcomes) for outcomes in tuning]
+    final = _done_together([_plan_final(sweep, best) for sweep, best in zip(sweeps, chosen, strict=True)], do)
+    return [SweepResult(*parts) for parts in zip(tuning, chosen, final, strict=True)]
+
+
+def _done_together(plans: Sequence[list[Trial]], do: Callable[[list[Trial]], list[Outcome]]) -> list[list[Outcome]]:
+    outcomes = iter(do([trial for trials in plans for trial in trials]))
+    return [list(islice(outcomes, len(trials))) for trials in plans]
+
+
+def read_outcomes(trials: Iterable[Trial], out: Path) -> list[Outcome]:
+    """How some runs have ended, as their folders below ``out`` say."""
+    return [Outcome.of(trial, trial.folder(out)) for trial in trials]
 
 
 def known_trials(sweep: Sweep, out: Path) -> tuple[list[Trial], bool]:
@@ -99,7 +132,7 @@ def known_trials(sweep: Sweep, out: Path) -> tuple[list[Trial], bool]:
         ConfigError: a run would have a wrong config.
     """
     first = plan(sweep)
-    chosen = choose(Outcome.of(trial, trial.folder(out)) for trial in first)
+    chosen = choose(read_outcomes(first, out))
     final = _plan_final(sweep, chosen) if sweep.tuning_seeds is not None else []
     trials = {trial.folder(out): trial for trial in [*first, *final]}
     return list(trials.values()), sweep.tuning_seeds is None or chosen.keys() == arms_of(sweep).keys()
@@ -109,13 +142,8 @@ def _plan_final(sweep: Sweep, chosen: Mapping[str, Chosen]) -> list[Trial]:
     return plan(sweep, {arm: best.point for arm, best in chosen.items()})
 
 
-def _run_together(plans: Sequence[Sequence[Trial]], out: Path, launcher: Launcher) -> list[list[Outcome]]:
-    outcomes = iter(run_trials([trial for trials in plans for trial in trials], out, launcher))
-    return [list(islice(outcomes, len(trials))) for trials in plans]
-
-
 def run_trials(trials: Sequence[Trial], out: Path, launcher: Launcher) -> list[Outcome]:
-    """Do what is missing of some runs, and tell how all of them ended, in their order."""
+    """Do the missing ones of some runs; how all of them have ended, in their order."""
     folders = [trial.folder(out) for trial in trials]
     missing = {folder: trial for folder, trial in zip(folders, trials, strict=True) if not folder.is_finished()}
     failures: dict[RunFolder, str | None] = {}
@@ -144,24 +172,14 @@ def sweep_table(result: SweepResult) -> str:
 
 def _lines(outcomes: Sequence[Outcome], chosen: Iterable[Chosen] | None = None) -> Iterator[tuple[str, ...]]:
     best = {(choice.arm, describe_point(choice.point)): choice for choice in chosen or ()}
-    for arm in dict.fromkeys(outcome.trial.arm for outcome in outcomes):
-        points = by_point(outcome for outcome in outcomes if outcome.trial.arm == arm)
-        for point, members in points.items():
-            states = Counter(outcome.state for outcome in members)
-            line = (arm, point, str(len(members)), _count(states), *_losses(members))
-            yield line if chosen is None else (*line, _mark(best.get((arm, point))))
-
-
-def _count(states: Counter[str]) -> str:
-    return ", ".join(state if count == states.total() else f"{count} {state}" for state, count in states.items())
-
-
-def _losses(outcomes: Sequence[Outcome]) -> tuple[str, str]:
-    losses = [outcome.loss for outcome in outcomes if outcome.loss < inf]
-    if not losses:
-        return "", ""
-    spread = f"{min(losses):.4f} to {max(losses):.4f}" if len(losses) > 1 else ""
-    return f"{median(outcome.loss for outcome in outcomes):.4f}", spread
+    for (arm, point), members in outcome_frame(outcomes).groupby(["arm", "point"], sort=False):
+        states = members["state"].value_counts(sort=False)
+        counts = ", ".join(state if count == len(members) else f"{count} {state}" for state, count in states.items())
+        losses = members["loss"][members["loss"] < inf]
+        middle = f"{members['loss'].median():.4f}" if len(losses) else ""
+        spread = f"{losses.min():.4f} to {losses.max():.4f}" if len(losses) > 1 else ""
+        line = (arm, point, str(len(members)), counts, middle, spread)
+        yield line if chosen is None else (*line, _mark(best.get((arm, point))))
 
 
 def _mark(choice: Chosen | None) -> str:

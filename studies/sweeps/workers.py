@@ -1,8 +1,6 @@
-"""The processes of a sweep: each lives through many runs, and one that dies takes only its own run with it.
+"""Launchers do the runs of a sweep; here in processes of this machine, ``ray_workers`` on a Ray cluster.
 
-What happens in a process that does runs of a sweep.
-
-What does the runs of a sweep: processes of this machine, or tasks on a Ray cluster.
+A worker process does one run after another; when it dies, only its present run fails.
 """
 
 from __future__ import annotations
@@ -89,7 +87,7 @@ def attempt(values: dict[str, Any], out: Path) -> str | None:
 
 
 def _print_to(path: Path) -> None:
-    """From here on, whatever this process prints goes to a file."""
+    """Redirect all further output of this process to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
@@ -97,7 +95,7 @@ def _print_to(path: Path) -> None:
 
 
 def _stop_with_parent() -> None:
-    """Once the parent is gone, ask the run at work for a last checkpoint; the process ends after it."""
+    """When the parent has died, ask the active run for a last checkpoint; the process ends after it."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -107,12 +105,12 @@ def _stop_with_parent() -> None:
         time.sleep(1)
 
 
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_POLLS = 0.2
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that is no longer at work.
+    """A run that is no longer active.
 
     Attributes:
         trial: what was run.
@@ -134,7 +132,7 @@ class Launcher(Protocol):
 
     @property
     def running(self) -> list[Trial]:
-        """The runs at work."""
+        """The active runs."""
 
     def run(self, trials: Sequence[Trial], out: Path) -> Iterator[Ended | None]:
         """Do some runs, none of them twice, below ``out``.
@@ -163,11 +161,11 @@ class Workers:
 
     @property
     def running(self) -> list[Trial]:
-        """The runs at work."""
+        """The active runs."""
         return [worker.trial for worker in self._workers if worker.trial is not None]
 
     def run(self, trials: Sequence[Trial], out: Path) -> Iterator[Ended | None]:
-        """Do some runs, none of them twice, below ``out``; see ``Launcher``."""
+        """Do some runs; see ``Launcher``."""
         waiting = deque(trials)
         while waiting or self.running:
             interrupted = self.interruption.signal is not None
@@ -180,7 +178,7 @@ class Workers:
                 elif worker.trial is None and waiting:
                     worker.begin(waiting.popleft(), out)
             yield None
-            wait([worker.connection for worker in self._workers if worker.trial is not None], SECONDS_BETWEEN_LOOKS)
+            wait([worker.connection for worker in self._workers if worker.trial is not None], SECONDS_BETWEEN_POLLS)
             yield from filter(None, [worker.poll(interrupted) for worker in self._workers])
 
     def _staff(self, waiting: int) -> None:
@@ -215,7 +213,7 @@ class _Worker:
         self.trial: Trial | None = None
 
     def is_usable(self) -> bool:
-        """Whether it is at work or could be."""
+        """Whether it is active or could be."""
         return self.trial is not None or self._process.is_alive()
 
     def begin(self, trial: Trial, out: Path) -> None:
@@ -226,7 +224,7 @@ class _Worker:
             self.connection.send((trial.experiment.model_dump(mode="json"), out))
 
     def poll(self, interrupted: bool) -> Ended | None:
-        """The run that has just ended, if one has; ``interrupted``: whether the process had been told to end it."""
+        """The run that has just ended, if one has; ``interrupted``: whether the process was signalled to end it."""
         trial = self.trial
         if trial is None:
             return None

@@ -14,7 +14,10 @@ import pytest
 from typer.testing import CliRunner
 from whyadam.cli import app
 from whyadam.errors import UserError
-from whyadam.studies.summary import SummaryRow, write_summary
+from whyadam.studies.run import newest_summaries
+from whyadam.studies.summary import SummaryRow, read_summary, write_summary
+
+KNOWN = ("curves", "quick", 0)
 
 CLAIMS = """
 - name: sgd-worse
@@ -46,11 +49,11 @@ def claims(tmp_path: Path) -> Path:
     return path
 
 
-def summary(path: Path, sgd: float, scale: str = "quick") -> Path:
+def summary(path: Path, sgd: float, scale: str = "quick", **stamp: str) -> Path:
     """Losses of three seeds of SGD and of Adam, whose loss is 5."""
     key = {"study": "curves", "scale": scale, "quantity": "loss", "unit": "nats"}
     rows = [
-        SummaryRow(**key, subject=subject, seed=seed, value=value + seed / 1000, tried=5, at_edge=False)
+        SummaryRow(**key, subject=subject, seed=seed, value=value + seed / 1000, tried=5, at_edge=False, **stamp)
         for subject, value in (("sgd", sgd), ("adam", 5.0))
         for seed in range(3)
     ]
@@ -58,8 +61,8 @@ def summary(path: Path, sgd: float, scale: str = "quick") -> Path:
     return path
 
 
-def finished(folder: Path, sgd: float, scale: str = "quick", state: str = "done") -> Path:
-    summary(folder / "summary.csv", sgd, scale)
+def finished(folder: Path, sgd: float, scale: str = "quick", state: str = "done", **stamp: str) -> Path:
+    summary(folder / "summary.csv", sgd, scale, **stamp)
     (folder / "status.json").write_text(json.dumps({"study": "curves", "scale": scale, "state": state}))
     return folder
 
@@ -127,9 +130,11 @@ def test_strict_wants_every_claim_reproduced(
 
 
 def test_finished_studies_are_found_and_the_newest_of_each_scale_counts(claims: Path, tmp_path: Path) -> None:
-    old = finished(tmp_path / "curves" / "quick-seed0-old", sgd=4.9)
-    os.utime(old / "status.json", (1, 1))
-    finished(tmp_path / "curves" / "quick-seed0-new", sgd=5.3)
+    new = finished(tmp_path / "curves" / "quick-seed0-new", sgd=5.3, made="2026-12-01T10:00:00+00:00")
+    os.utime(new / "status.json", (1, 1))
+    finished(tmp_path / "curves" / "quick-seed0-old", sgd=4.9, made="2026-11-30T23:00:00+00:00")
+    finished(tmp_path / "curves" / "quick-seed0-undated", sgd=4.9)
+    finished(tmp_path / "curves" / "quick-seed0-failed", sgd=4.9, made="2026-12-02T10:00:00+00:00", state="failed")
     finished(tmp_path / "curves" / "gpu-seed0-new", sgd=4.9, scale="gpu")
     finished(tmp_path / "curves" / "paper-seed0-new", sgd=4.9, scale="paper", state="interrupted")
     _, output = verify("--runs", tmp_path, "--claims", claims, "--study", "curves")
@@ -138,6 +143,38 @@ def test_finished_studies_are_found_and_the_newest_of_each_scale_counts(claims: 
     assert output.splitlines()[-1] == "1 reproduced, 1 contradicted, 0 inconclusive"
     _, output = verify("--runs", tmp_path, "--claims", claims, "--study", "curves", "--scale", "gpu")
     assert output.splitlines()[-1] == "0 reproduced, 1 contradicted, 0 inconclusive"
+
+
+def test_a_study_of_the_present_settings_counts_before_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of settings that have been changed since, taken because they were made (or copied) later."""
+    monkeypatch.setattr("whyadam.studies.run._present_digests", lambda *study: ["0000aaaa"] * (study == KNOWN))
+    present = finished(tmp_path / "a", sgd=5.3, settings="0000aaaa", made="2026-11-30T23:00:00+00:00")
+    other = finished(tmp_path / "b", sgd=4.9, settings="0000bbbb", made="2026-12-01T10:00:00+00:00")
+    assert newest_summaries([other, present]) == [present / "summary.csv"]
+    (present / "status.json").write_text(json.dumps({"study": "curves", "scale": "quick", "state": "failed"}))
+    assert newest_summaries([present, other]) == [other / "summary.csv"]
+
+
+def test_two_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    folders = [finished(tmp_path / name, sgd=5.3) for name in ("a", "b")]
+    with pytest.raises(UserError, match=r"a/summary\.csv and .*b/summary\.csv: both are of curves at scale quick"):
+        newest_summaries(folders)
+
+
+def test_missing_runs_make_a_verdict_inconclusive_and_are_named(claims: Path, tmp_path: Path) -> None:
+    path = summary(tmp_path / "a.csv", 5.3)
+    missing = [SummaryRow.of_missing_run("curves", "quick", "adam", seed, "failed") for seed in (3, 4)]
+    write_summary(path, [*read_summary(path), *missing])
+    _, output = verify(path, "--claims", claims, "--study", "curves", "--markdown")
+    assert output.splitlines()[-1] == "0 reproduced, 0 contradicted, 1 inconclusive"
+    assert "0.3 (0.3 to 0.3) nats" in output
+    assert "missing runs: adam, seeds 3, 4 (failed)" in output
+    missing = [SummaryRow.of_missing_run("curves", "quick", "signum", 3, "failed")]
+    write_summary(path, [*read_summary(path)[:-2], *missing])
+    _, output = verify(path, "--claims", claims, "--study", "curves")
+    assert output.splitlines()[-1] == "1 reproduced, 0 contradicted, 0 inconclusive"
 
 
 def test_mistakes_are_one_line(claims: Path, tmp_path: Path) -> None:

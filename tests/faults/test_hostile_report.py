@@ -11,13 +11,14 @@ from xml.dom import minidom
 
 import pytest
 import yaml
+from whyadam.csv_files import write_csv
 from whyadam.errors import UserError
 from whyadam.figures.style import new_figure, save_figure
+from whyadam.figures.tables import LATEX, Table
 from whyadam.studies.claims import Claim
 from whyadam.studies.report import page as content
 from whyadam.studies.report.page import write_report
-from whyadam.studies.summary import SummaryRow, write_summary, write_table
-from whyadam.studies.verdict_tables import LATEX, Table
+from whyadam.studies.summary import SummaryRow, write_summary
 
 pytestmark = pytest.mark.faults
 
@@ -75,7 +76,7 @@ def study(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     here = folder / as_file_name(text) / "quick-seed0-01234567"
     here.mkdir(parents=True)
     (here / f"{as_file_name(text)}.svg").write_text(text)
-    write_table(here / f"{as_file_name(text)}.csv", [{text: text, "b": text}])
+    write_csv(here / f"{as_file_name(text)}.csv", [{text: text, "b": text}])
     key: dict[str, Any] = {"study": text, "scale": text, "quantity": text, "unit": text, "tried": 5, "at_edge": False}
     write_summary(here / "summary.csv", [SummaryRow(subject=text, value=n + 1.0, seed=n, **key) for n in range(3)])
     status = {"state": "done", "study": text, "scale": text, "git_commit": text, "versions": {text: text}}
@@ -100,7 +101,7 @@ def runs(folder: Path, text: str, config: dict[str, Any], monkeypatch: pytest.Mo
     (here / "status.json").write_text(
         json.dumps({"state": text, "device": text, "git_commit": text, "versions": {"torch": text}, "step": 6})
     )
-    write_table(here / "noise.csv", [{text: text}])
+    write_csv(here / "noise.csv", [{text: text}])
 
     def refuse(*_: object) -> None:
         raise UserError(f"a line of {text} is damaged")

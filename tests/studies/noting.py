@@ -31,6 +31,17 @@ class Failing(torch.optim.SGD):
         raise RuntimeError("no step today")
 
 
+class Unlucky(torch.optim.SGD):
+    """Fails in every run but the first in this folder."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        with (FOLDER / "lives").open("a") as lives:
+            lives.write("x")
+        if (FOLDER / "lives").stat().st_size > 1:
+            raise RuntimeError("no luck today")
+
+
 class Deadly(torch.optim.SGD):
     def step(self, closure=None):
         note("deadly")

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from whyadam.csv_files import read_csv, write_csv
 from whyadam.errors import UserError
 from whyadam.studies.coded import clipping_rates, lower_bound
-from whyadam.studies.coded.tuned_runs import Pieces
+from whyadam.studies.coded.tuned_runs import Parts
 from whyadam.studies.run import known_studies, run_study
-from whyadam.studies.summary import read_table, write_table
 
 TABLES = {
     "clipping_rates": {"errors.csv", "slopes.csv"},
@@ -33,7 +33,7 @@ def test_a_study_leaves_its_tables_and_pictures(name: str, tmp_path: Path) -> No
     pictures = {f"{picture}.{kind}" for picture in PICTURES[name] for kind in ("png", "pdf", "svg")}
     assert {path.name for path in result.files} == TABLES[name] | pictures | {"summary.csv"}
     for table in TABLES[name]:
-        rows = read_table(result.folder / table)
+        rows = read_csv(result.folder / table)
         numbers = [value for row in rows for value in row.values() if isinstance(value, float)]
         assert numbers
         assert not any(value != value for value in numbers), "NaN"
@@ -67,7 +67,7 @@ def test_a_wrong_name_is_one_line(name: str, scale: str, expected: str, tmp_path
 
 
 def test_an_interrupted_study_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second of two pieces is interrupted; the first is not computed again."""
+    """The second of two parts is interrupted; the first is not computed again."""
     two = lower_bound.SCALES["tiny"].model_copy(update={"alphas": (1.2, 1.5)})
     monkeypatch.setitem(lower_bound.SCALES, "tiny", two)
     whole = run_study("lower_bound", "tiny", 0, tmp_path / "whole")
@@ -99,21 +99,21 @@ def test_other_settings_and_other_seeds_lie_elsewhere(tmp_path: Path, monkeypatc
     assert len(folders | {again.folder}) == 3
 
 
-def test_pieces_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
-    rows = [{"name": "a", "value": 0.1 + 0.2, "count": 3, "nothing": None, "endless": float("inf")}]
-    pieces = Pieces(tmp_path)
-    first = pieces.rows("one", lambda: rows)
-    again = pieces.rows("one", lambda: pytest.fail("computed twice"))
+def test_parts_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    rows = [{"name": "a", "value": 0.1 + 0.2, "count": 3, "nothing": None, "endless": float("inf"), "so": True}]
+    parts = Parts(tmp_path)
+    first = parts.rows("one", lambda: rows)
+    again = parts.rows("one", lambda: pytest.fail("computed twice"))
     assert first == again == rows
 
 
 def test_a_table_is_whole_or_not_there(tmp_path: Path) -> None:
     """A row that cannot be written leaves the old table as it was."""
     path = tmp_path / "table.csv"
-    write_table(path, [{"a": 1}])
+    write_csv(path, [{"a": 1}])
     with pytest.raises(ValueError, match="fields not in fieldnames"):
-        write_table(path, [{"a": 1}, {"b": 2}])
-    assert read_table(path) == [{"a": 1}]
+        write_csv(path, [{"a": 1}, {"b": 2}])
+    assert read_csv(path) == [{"a": 1}]
 
 
 def test_gclip_keeps_the_rate_of_the_theorem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +125,12 @@ def test_gclip_keeps_the_rate_of_the_theorem(tmp_path: Path, monkeypatch: pytest
     folder = run_study("clipping_rates", "tiny", 0, tmp_path).folder
     slopes = {
         (row["problem"], row["rule"], row["statistic"]): row["value"] - row["theory"]
-        for row in read_table(folder / "slopes.csv")
+        for row in read_csv(folder / "slopes.csv")
     }
     assert abs(slopes["symmetric", "gclip", "mean"]) < 0.1
     errors = {
         (row["rule"], row["statistic"]): row["value"]
-        for row in read_table(folder / "errors.csv")
+        for row in read_csv(folder / "errors.csv")
         if (row["problem"], row["steps"]) == ("symmetric", 2_000)
     }
     assert errors["sgd", "quantile_99"] > 3 * errors["gclip", "quantile_99"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from whyadam.csv_files import Row
 from whyadam.studies.coded import causes, heterogeneous_mlp, imbalance
 from whyadam.studies.coded.tuned_runs import by_rate, gap_row, summary_row, tuned_rows
 from whyadam.studies.run import run_study
-from whyadam.studies.summary import Row
 from whyadam.synthetic.batched_training import Training
 
 

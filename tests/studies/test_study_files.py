@@ -1,17 +1,27 @@
-"""Studies that are YAML files: their grammar, their runs, their summary."""
+"""Study files: mistakes in them, sweeps shared between them, and what running one leaves."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from whyadam.configs.load import ConfigError, identity
+from whyadam.errors import UserError
 from whyadam.figures.runs import find_runs
-from whyadam.studies.run import STUDIES, find_study, known_studies, study_files
+from whyadam.studies.run import (
+    STUDIES,
+    find_study,
+    known_studies,
+    newest_summaries,
+    run_study,
+    study_files,
+    study_folders,
+)
 from whyadam.studies.study import DeclaredStudy, load_study
-from whyadam.studies.summary import read_summary
+from whyadam.studies.summary import IncompleteError, read_summary
 from whyadam.studies.sweeps.plan import plan
 
 
@@ -50,9 +60,10 @@ def test_summary_is_what_the_runs_say(tmp_path: Path, study: dict[str, Any]) -> 
     declared = DeclaredStudy("try", load_study(_write(tmp_path, study)))
     folder = tmp_path / "out" / "try" / "quick"
     folder.mkdir(parents=True)
-    declared.run(folder, "quick", 0, 1)
+    first, failure = declared.run(folder, "quick", 0, 1)
+    assert failure is None
 
-    rows = {(row.subject, row.quantity, row.seed): row for row in read_summary(folder / "summary.csv")}
+    rows = {(row.subject, row.quantity, row.seed): row for row in first}
     runs = {
         (run.experiment.optimizer.name, run.experiment.seed, run.experiment.optimizer.lr): run
         for run in find_runs([tmp_path / "out" / "runs"])
@@ -86,9 +97,43 @@ def test_summary_is_what_the_runs_say(tmp_path: Path, study: dict[str, Any]) -> 
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("metrics.csv")}
     again = tmp_path / "out" / "another" / "quick"
     again.mkdir(parents=True)
-    declared.run(again, "quick", 0, 1)
+    second, _ = declared.run(again, "quick", 0, 1)
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("metrics.csv")}
-    assert (again / "summary.csv").read_bytes() == (folder / "summary.csv").read_bytes()
+    assert second == first == declared.reread(again, "quick", 0)
+    shutil.rmtree(sgd.path)
+    with pytest.raises(IncompleteError, match=sgd.path.name):
+        declared.reread(again, "quick", 0)
+
+
+def test_a_failed_run_leaves_the_others_and_a_row_of_its_own(
+    tmp_path: Path, study: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bad run of many must not cost the numbers of all; nor may its arm look as if it had been left out."""
+    shutil.copy(Path(__file__).with_name("noting.py"), tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sweep = study["scales"]["quick"]["sweeps"]["digits"]
+    bad = {"set": {"optimizer.name": "noting:Unlucky", "optimizer.lr": 1.0}}
+    untuned = {"set": {"optimizer.name": "noting:Failing"}, "grid": {"optimizer.lr": [1.0, 2.0]}}
+    sweep["arms"] = {"sgd": {}, "bad": bad, "untuned": untuned}
+    study["scales"]["quick"] |= {"quantities": ["final_eval_loss"], "pictures": [{"draw": "loss"}]}
+    monkeypatch.setattr("whyadam.studies.run.study_files", lambda: {"try": _write(tmp_path, study)})
+    with pytest.raises(UserError, match=r"3 of 6 runs have failed, the first: untuned .* no step today"):
+        run_study("try", "quick", 0, tmp_path / "out")
+
+    (folder,) = study_folders(tmp_path / "out" / "try")
+    rows = read_summary(folder / "summary.csv")
+    assert [(row.subject, row.seed, row.state) for row in rows if row.quantity == "run"] == [
+        ("digits/bad", 1, "failed"),
+        ("digits/untuned", 0, "not tuned"),
+        ("digits/untuned", 1, "not tuned"),
+    ]
+    assert [(row.subject, row.seed) for row in rows if not row.state] == [
+        ("digits/sgd", 0),
+        ("digits/sgd", 1),
+        ("digits/bad", 0),
+    ]
+    assert newest_summaries([folder]) == [folder / "summary.csv"]
+    assert not list(folder.glob("*.png"))
 
 
 def test_another_seed_is_another_study(tmp_path: Path, study: dict[str, Any]) -> None:
@@ -138,3 +183,68 @@ def test_every_study_is_found() -> None:
     """A study that is listed but cannot be run."""
     assert set(STUDIES) | set(study_files()) == set(known_studies())
     assert all("quick" in find_study(name).scales for name in STUDIES)
+
+
+@pytest.fixture
+def write(tmp_path: Path, mlp_config: dict[str, Any]) -> Any:
+    """Writes a study of one scale, with these sweeps and quantities."""
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(mlp_config))
+
+    def write(name: str, sweeps: Any, *quantities: str) -> Path:
+        quick = {"sweeps": sweeps, "quantities": list(quantities) or ["final_eval_loss"]}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"about": "A try.", "reproduces": "nothing", "scales": {"quick": quick}}))
+        return path
+
+    return write
+
+
+def _digits(rates_of_adam: int = 2) -> dict[str, Any]:
+    rates = [1e-3, 3e-3, 1e-2][:rates_of_adam]
+    arms = {
+        "sgd": {"grid": {"optimizer.lr": [0.03, 0.1]}},
+        "adam": {"set": {"optimizer.name": "adam"}, "grid": {"optimizer.lr": rates}},
+    }
+    return {"config": "base.yaml", "tuning_seeds": [100], "seeds": "0..1", "arms": arms}
+
+
+def test_it_is_the_same_runs(write: Any) -> None:
+    """A sweep that is nearly the other's would train everything once more."""
+    own = load_study(write("first", {"digits": _digits()})).scales["quick"].sweeps["digits"]
+    taken = load_study(write("second", {"digits": {"of": "first"}})).scales["quick"].sweeps["digits"]
+    assert [identity(trial.experiment) for trial in plan(taken)] == [identity(trial.experiment) for trial in plan(own)]
+
+
+def test_what_is_asked_of_a_sweep_is_asked_of_one_taken_over(write: Any) -> None:
+    """A gap between two rules of which one was tuned longer, let through because the sweep stands in another file."""
+    write("first", {"digits": _digits(rates_of_adam=3)})
+    with pytest.raises(ConfigError, match="same size"):
+        load_study(write("second", {"digits": {"of": "first"}}, "gap"))
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "said"),
+    [
+        ({"digits": {"of": "frist"}}, "there is no study frist; did you mean first"),
+        ({"digit": {"of": "first"}}, "first has no such sweep at this scale; did you mean digits"),
+        ({"digits": {"of": "first", "seeds": "0..5"}}, "leave out all but of: first"),
+        ({"digits": {"of": "second"}}, "second has it of a study itself"),
+        ({"digits": {"of": ["first"]}}, "there is no study"),
+        ({"digits": {"of": "../first"}}, "there is no study"),
+    ],
+)
+def test_mistakes_name_the_key_and_what_would_be_right(write: Any, sweeps: Any, said: str) -> None:
+    """A traceback, or a study without the sweep."""
+    write("first", {"digits": _digits()})
+    with pytest.raises(ConfigError, match=said) as error:
+        load_study(write("second", sweeps))
+    assert f"scales.quick.sweeps.{next(iter(sweeps))}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("scale", ["quick", "gpu"])
+def test_word_frequencies_are_of_the_runs_of_the_optimizer_curves(scale: str) -> None:
+    """Grids that drift apart, so that the losses on rare words are those of other runs than the curves show."""
+    curves, words = (load_study(study_files()[name]).scales[scale] for name in ("optimizer_curves", "word_frequencies"))
+    assert set(words.sweeps) == {"gpt2_nano", "bert_nano"}
+    assert all(sweep == curves.sweeps[name] for name, sweep in words.sweeps.items())

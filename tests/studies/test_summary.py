@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from whyadam.errors import UserError
-from whyadam.studies.summary import COLUMNS, SummaryRow, read_summary, write_summary
+from whyadam.studies.summary import SummaryRow, read_summary, write_summary
 
 KEY = {"study": "optimizer_curves", "scale": "quick", "subject": "bert_nano/sgd", "quantity": "final_eval_loss"}
-HEADER = ",".join(COLUMNS)
+HEADER = "study,scale,subject,quantity,seed,value,ci_low,ci_high,samples,tried,at_edge,unit"
+"""Of older files."""
 GOOD = "s,quick,a,loss,0,1.5,,,,5,false,nats"
 
 
@@ -19,17 +21,35 @@ def test_rows_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
         SummaryRow(**KEY, seed=0, value=0.1 + 0.2, tried=5, at_edge=False, unit="nats"),
         SummaryRow(**KEY, seed=1, value=math.inf, tried=5, at_edge=True, unit="nats"),
         SummaryRow(**{**KEY, "subject": 'odd, "name"'}, value=-1e-300, ci_low=-math.inf, ci_high=2.0, samples=3000),
+        SummaryRow.of_missing_run("optimizer_curves", "quick", "bert_nano/adam", 4, "failed"),
     ]
+    rows = [replace(row, made="2026-12-01T10:00:00+00:00", settings="0123abcd") for row in rows]
     write_summary(tmp_path / "new" / "summary.csv", rows)
-    assert read_summary(tmp_path / "new" / "summary.csv") == rows
+    *numbers, missing = read_summary(tmp_path / "new" / "summary.csv")
+    assert numbers == rows[:-1]
+    assert (missing.subject, missing.seed, missing.state, missing.settings) == (
+        "bert_nano/adam",
+        4,
+        "failed",
+        "0123abcd",
+    )
+    assert math.isnan(missing.value)
+
+
+def test_older_files_without_date_and_state_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "summary.csv"
+    path.write_text(f"{HEADER}\n{GOOD}\n")
+    (row,) = read_summary(path)
+    assert (row.value, row.tried, row.at_edge, row.unit) == (1.5, 5, False, "nats")
+    assert (row.state, row.made, row.settings) == ("", "", "")
 
 
 def test_the_columns_are_those_agreed_on(tmp_path: Path) -> None:
     path = tmp_path / "summary.csv"
     write_summary(path, [SummaryRow(**KEY, seed=3, value=2.5, tried=5, at_edge=False, unit="nats")])
     assert path.read_text() == (
-        "study,scale,subject,quantity,seed,value,ci_low,ci_high,samples,tried,at_edge,unit\n"
-        "optimizer_curves,quick,bert_nano/sgd,final_eval_loss,3,2.5,,,,5,false,nats\n"
+        "study,scale,subject,quantity,seed,value,ci_low,ci_high,samples,tried,at_edge,unit,state,made,settings\n"
+        "optimizer_curves,quick,bert_nano/sgd,final_eval_loss,3,2.5,,,,5,false,nats,,,\n"
     )
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from whyadam.data.quadratic import random_rotations
-from whyadam.errors import UserError
 from whyadam.synthetic.quadratics import (
     HETEROGENEOUS,
     HOMOGENEOUS,
@@ -72,14 +70,10 @@ def test_conditioned_is_one_affine_map() -> None:
         conditioned([[2.0], [2.0]], 5000)
 
 
-def test_measured_nodes_are_spread_evenly_with_both_ends(tmp_path: Path) -> None:
-    path = tmp_path / "nodes.csv"
-    rows = [f"a,9,0,{node},0.2" for node in (4, 0, 1, 2, 3)] + ["a,9,1,77,1.0", "b,9,0,5,0.5", "b,9,0,6,0.5"]
-    path.write_text("block,size,probe,node,weight\n" + "\n".join(rows) + "\n")
-    assert eigenvalues_of_nodes(path, 3) == {"a": [0.0, 2.0, 4.0], "b": [5.0, 6.0]}
-    path.write_text("block,node\na,1\n")
-    with pytest.raises(UserError, match="columns block, probe and node"):
-        eigenvalues_of_nodes(path, 3)
+def test_measured_nodes_are_spread_evenly_with_both_ends() -> None:
+    nodes = [("a", 0, node) for node in (4.0, 0.0, 1.0, 2.0, 3.0)] + [("a", 1, 77.0), ("b", 0, 5.0), ("b", 0, 6.0)]
+    rows = [{"block": block, "probe": probe, "node": node} for block, probe, node in nodes]
+    assert eigenvalues_of_nodes(rows, 3) == {"a": [0.0, 2.0, 4.0], "b": [5.0, 6.0]}
 
 
 def ones(problems: Quadratics) -> Tensor:

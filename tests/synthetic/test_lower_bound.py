@@ -1,4 +1,4 @@
-"""The coin-flip bound against the method that reaches it, and against a search for a harder problem."""
+"""The coin-flip problem and the least error that any method can have on it."""
 
 from __future__ import annotations
 
