@@ -80,10 +80,10 @@ def test_a_config_gets_the_numbers_of_a_run_that_measures_at_step_0(mlp_config: 
     list(measure_hessian(experiment, folder, [0]))
     subject = subject_of_config(experiment, "test")
     diagnosis = diagnose(subject, make_plan(subject, batches=8, probes=3, steps=6, blocks=16))
-    recorded = {name: QUANTITIES[name].read(folder.path) for name in diagnosis.values}  # type: ignore[union-attr]
+    recorded = {name: QUANTITIES[name].readings.args[0](folder.path) for name in diagnosis.values}  # type: ignore[attr-defined]
     assert diagnosis.values == pytest.approx(recorded, rel=1e-6)
     assert diagnosis.values.keys() == {*TAILS, "js0", "js0_absolute", "scale_free_js0", "gradient_heterogeneity"}
-    floor = QUANTITIES["js0_floor"].read(folder.path)  # type: ignore[union-attr]
+    floor = QUANTITIES["js0_floor"].readings.args[0](folder.path)  # type: ignore[attr-defined]
     assert diagnosis.distances["js0"].noise_floor == pytest.approx(floor, rel=1e-6)
     assert diagnosis.imbalance is not None
     assert diagnosis.imbalance.classes == 10
