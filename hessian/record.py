@@ -1,6 +1,7 @@
-"""What a run folder keeps of its curvature measurements: ``hessian/step_000100/`` and so on.
+"""The curvature measurements in a run folder: ``hessian/step_000100/`` and so on.
 
-The rows that a record keeps of measured spectra: one a block, one a pair of blocks, and some on the whole model.
+A measurement has one row per block (blocks.csv), per pair of blocks (distances.csv), per measure of the whole model
+(measures.csv) and per quadrature node (nodes.csv).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..errors import UserError
@@ -28,10 +30,10 @@ from .preconditioning import AdamStep
 from .spectrum import Spectrum, stack_probes
 
 FULL = "full"
-"""Name of the block that is the whole Hessian."""
+"""Name of the block that is the full Hessian."""
 
 ADAM = "adam_"
-"""Before the name of whatever is about the Hessian as Adam's preconditioner makes it."""
+"""Prefix of what is measured of the Hessian preconditioned by Adam."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +43,9 @@ class BlockRow:
     Attributes:
         block: its name.
         probes: independent probes; 1 where all eigenvalues were computed.
-        exact: whether they were.
+        exact: whether all eigenvalues were computed.
         measures: of the block.
-        adam: of the block as Adam's preconditioner makes it; None where it was not measured.
+        adam: of the block preconditioned by Adam; None where it was not measured.
         gradient_norm: Euclidean norm of the block's gradient.
     """
 
@@ -60,7 +62,7 @@ class ModelRow:
     """One row of measures.csv, on the model as a whole.
 
     Attributes:
-        measure: its name; that of a distance means the mean over all pairs of blocks.
+        measure: its name; for a distance the value is the mean over all pairs of blocks.
         sigma: the smoothing of a distance; empty elsewhere.
         value: what was measured.
         noise_floor: of a distance, the mean over pairs; None elsewhere.
@@ -83,8 +85,8 @@ def block_rows(
     Args:
         blocks: those that were measured.
         spectra: by name of the block.
-        adam_spectra: the same of D^{-1/2} H D^{-1/2}, as far as they were measured.
-        gradient: one tensor a parameter.
+        adam_spectra: the same of D^{-1/2} H D^{-1/2}, where they were measured.
+        gradient: one tensor per parameter.
     """
     rows = []
     for block in blocks:
@@ -117,11 +119,11 @@ def model_rows(
     blocks: Sequence[Block],
     spectra: Mapping[str, Spectrum],
 ) -> Iterator[ModelRow]:
-    """What else is said about the whole model; a measure that does not exist here has no row.
+    """The measures of the whole model, apart from distances; a measure that does not exist here has no row.
 
     Args:
         operator: the Hessian of all trained parameters.
-        gradient: one tensor a parameter.
+        gradient: one tensor per parameter.
         step: what Adam does here.
         blocks: those that were measured, without the full Hessian.
         spectra: by name of the block, ``full`` among them if the full Hessian was measured.
@@ -144,6 +146,8 @@ def model_rows(
             yield ModelRow(name, "", value)
 
 
+Row = TypeVar("Row", DistanceRow, ModelRow)
+
 NODE_COLUMNS = ("block", "size", "probe", "node", "weight")
 DISTANCE_COLUMNS = tuple(field.name for field in fields(DistanceRow))
 MODEL_COLUMNS = tuple(field.name for field in fields(ModelRow))
@@ -157,8 +161,8 @@ class HessianMeasurement:
 
     Attributes:
         step: optimizer steps taken.
-        spectra: by name of the block; that of the whole Hessian, if it was measured, is called ``full``.
-        adam_spectra: the same of the blocks as Adam's preconditioner makes them, if they were measured.
+        spectra: by name of the block; that of the full Hessian, if it was measured, is called ``full``.
+        adam_spectra: the same of the blocks preconditioned by Adam, if they were measured.
         blocks: for blocks.csv.
         distances: for distances.csv.
         adam_distances: those between the preconditioned blocks.
@@ -177,27 +181,25 @@ class HessianMeasurement:
 
 
 class HessianRecord:
-    """The curvature measurements in a folder, at most one of each step.
-
-    A measurement is written beside its place and moved there once it is whole.
+    """The curvature measurements in a folder, at most one per step; each is written to a temporary folder and renamed.
 
     Args:
-        folder: a run folder, or any other; made when something is written.
+        folder: a run folder, or any other; created on the first write.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "hessian"
 
     def path(self, step: int) -> Path:
-        """Where the measurement of a step lies."""
+        """The folder of a step's measurement."""
         return self.folder / f"step_{step:06d}"
 
-    def kept(self, step: int, fingerprint: str) -> Path:
-        """Where finished work of an unfinished measurement lies; each state of the model has a place of its own."""
+    def unfinished(self, step: int, fingerprint: str) -> Path:
+        """The cache folder of an unfinished measurement; each state of the model has its own."""
         return self.folder / "unfinished" / f"step_{step:06d}-{fingerprint}"
 
     def write(self, measurement: HessianMeasurement) -> None:
-        """Add the measurement of a step, in place of an earlier one, and drop the unfinished work on it."""
+        """Add the measurement of a step, replace an earlier one, and remove the cache of unfinished ones."""
         place = self.path(measurement.step)
         temporary = place.with_name(place.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -215,7 +217,7 @@ class HessianRecord:
         self.drop_unfinished(measurement.step)
 
     def drop_unfinished(self, step: int) -> None:
-        """Remove what is kept of unfinished measurements of a step."""
+        """Remove the caches of unfinished measurements of a step."""
         for folder in self.folder.glob(f"unfinished/step_{step:06d}-*"):
             shutil.rmtree(folder)
         if (self.folder / "unfinished").exists() and not any((self.folder / "unfinished").iterdir()):
@@ -227,14 +229,14 @@ class HessianRecord:
         return sorted(int(match[1]) for match in found if match)
 
     def how(self, step: int) -> dict[str, Any]:
-        """How a step was measured; empty where it was not."""
+        """measurement.json of a step; empty if there is none."""
         try:
             return dict(json.loads((self.path(step) / "measurement.json").read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 
     def spectra(self, step: int, *, adam: bool = False) -> dict[str, Spectrum]:
-        """The spectra of a step by name of the block, in the model's order, to the bit as they were measured.
+        """The spectra of a step by name of the block, in the model's order, exactly as measured.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -268,13 +270,7 @@ class HessianRecord:
             UserError: the file is missing or damaged.
         """
         path = self.path(step) / ("adam_distances.csv" if adam else "distances.csv")
-        try:
-            return [
-                DistanceRow(**row | {key: float(row[key]) for key in ("value", "noise_floor")})  # type: ignore[arg-type]
-                for row in _read_table(path)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
+        return _read_rows(path, DistanceRow)
 
     def model(self, step: int) -> list[ModelRow]:
         """The measures of the whole model at a step.
@@ -282,26 +278,14 @@ class HessianRecord:
         Raises:
             UserError: the file is missing or damaged.
         """
-        path = self.path(step) / "measures.csv"
-        try:
-            return [
-                ModelRow(
-                    row["measure"],
-                    row["sigma"],
-                    float(row["value"]),
-                    float(row["noise_floor"]) if row["noise_floor"] else None,
-                )
-                for row in _read_table(path)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
+        return _read_rows(self.path(step) / "measures.csv", ModelRow)
 
 
 def _node_rows(spectra: Mapping[str, Spectrum]) -> Iterator[list[str]]:
     for block, spectrum in spectra.items():
         for probe, (nodes, weights) in enumerate(zip(spectrum.nodes.tolist(), spectrum.weights.tolist(), strict=True)):
             for node, weight in zip(nodes, weights, strict=True):
-                # repr gives back every float64 exactly.
+                # repr round-trips every float64.
                 yield [block, str(spectrum.size), str(probe), repr(node), repr(weight)]
 
 
@@ -329,6 +313,18 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def _read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a table as dataclasses; an empty cell is the column's default."""
+    rows = [{column: text for column, text in row.items() if text or column == "sigma"} for row in _read_table(path)]
+    try:
+        return TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        row, *column = first["loc"]
+        place = ".".join(map(str, column))
+        raise UserError(f"{path}: cannot be read: row {int(row) + 1}, {place}: {first['msg']}") from None
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:

@@ -17,15 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..models.modules import has_batch_norm, in_mode
 from ..seeds import derive_seed
 from ..tasks.base import Batch, Loss
+from ..tasks.gradients import mean_gradient, trained_parameters
 from .settings import Mode
 
 Gradient = list[Tensor]
 """One tensor a trained parameter, in the order of ``trained_parameters``."""
-
-
-def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that have a gradient, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def reference_gradient(
@@ -46,7 +42,7 @@ def reference_gradient(
     """
     with frozen(model, mode):
         torch.manual_seed(derive_seed(seed, "reference dropout"))
-        return mean_gradient(model, loss, batches)
+        return list(mean_gradient(model, loss, batches).values())
 
 
 def batch_noise(
@@ -78,36 +74,9 @@ def batch_noise(
     for number, micro_batches in enumerate(batches):
         with frozen(model, mode):
             torch.manual_seed(derive_seed(seed, "batch dropout", number))
-            noise = mean_gradient(model, loss, micro_batches)
+            noise = list(mean_gradient(model, loss, micro_batches).values())
         torch._foreach_sub_(noise, reference)
         yield [layer[None] for layer in noise]
-
-
-def mean_gradient(model: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Gradient:
-    """The gradient of the mean loss over all terms of all batches; ``.grad`` of the parameters is not touched.
-
-    Raises:
-        FloatingPointError: it is not finite.
-        ValueError: there is no loss term.
-    """
-    parameters = list(trained_parameters(model).values())
-    gradient: Gradient = []
-    terms: Tensor | float = 0
-    for batch in batches:
-        total, count = loss(model, batch)
-        # A parameter that the loss does not use has the gradient zero.
-        part = list(torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True))
-        terms = terms + count
-        if gradient:
-            torch._foreach_add_(gradient, part)
-        else:
-            gradient = part
-    if not gradient or not terms:
-        raise ValueError("noise: there is no loss term to take the gradient of")
-    torch._foreach_div_(gradient, terms)
-    if not torch.isfinite(nn.utils.get_total_norm(gradient)):
-        raise FloatingPointError("a gradient is no finite number")
-    return gradient
 
 
 @contextmanager

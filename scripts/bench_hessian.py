@@ -124,16 +124,16 @@ def gradients_with_graph(problem: Problem, leaves: dict[str, Tensor], batch: Any
 
 
 def second_backward(
-    gradients: dict[str, Tensor], leaves: dict[str, Tensor], block: Block, vector: Tensor, targets: list[str]
+    gradients: dict[str, Tensor], leaves: dict[str, Tensor], block: Block, vector: Tensor, jobs: list[str]
 ) -> Tensor:
-    """The block's entries of the gradient of g·v, computed for all the targets."""
-    (piece,) = block.pieces
-    along = torch.zeros_like(leaves[piece.parameter])
-    piece.of(along).copy_(vector.view_as(piece.of(along)))
+    """The block's entries of the gradient of g·v, computed for all the jobs."""
+    (part,) = block.slices
+    along = torch.zeros_like(leaves[part.parameter])
+    part.of(along).copy_(vector.view_as(part.of(along)))
     products = torch.autograd.grad(
-        gradients[piece.parameter], [leaves[name] for name in targets], along, retain_graph=True, allow_unused=True
+        gradients[part.parameter], [leaves[name] for name in jobs], along, retain_graph=True, allow_unused=True
     )
-    return piece.of(products[targets.index(piece.parameter)]).flatten().double()
+    return part.of(products[jobs.index(part.parameter)]).flatten().double()
 
 
 def loop_smoothing(spectrum: Spectrum) -> list[float]:
@@ -186,7 +186,7 @@ def time_single_savings(problem: Problem, batches: list[Any], blocks: list[Block
     def backward(kept: list[dict[str, Tensor]], own: bool) -> None:
         for gradients in kept:
             for block, vector in zip(blocks, vectors, strict=True):
-                second_backward(gradients, leaves, block, vector, [block.pieces[0].parameter] if own else list(leaves))
+                second_backward(gradients, leaves, block, vector, [block.slices[0].parameter] if own else list(leaves))
 
     for _ in range(TURNS):
         kept = clock.time("graph", lambda: [gradients_with_graph(problem, leaves, batch) for batch in batches])

@@ -9,8 +9,7 @@ from torch.optim import Optimizer
 
 from ..configs.schema import Experiment
 from ..errors import DivergedError, UserError
-from ..hessian.measure import measure_hessian
-from ..hessian.parallel import fixed_batches
+from ..hessian.measure import fixed_batches, measure_hessian
 from ..hessian.record import HessianRecord
 from ..hessian.settings import HessianSettings, Moment
 from ..optimizers import build_optimizer

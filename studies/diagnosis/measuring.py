@@ -32,15 +32,16 @@ from ...hessian.blocks import Block, select_blocks
 from ...hessian.distances import distance_rows, heterogeneity
 from ...hessian.measures import gradient_heterogeneity
 from ...hessian.operators import mean_gradient
-from ...hessian.parallel import Site, Target
+from ...hessian.parallel import Inputs, Job
 from ...models.modules import has_batch_norm
-from ...noise.gradients import batch_noise, reference_gradient, trained_parameters
+from ...noise.gradients import batch_noise, reference_gradient
 from ...noise.measure import tail_rows
 from ...noise.report import TailRow
 from ...noise.settings import NoiseSettings
 from ...noise.sketch import ALL, Reduction
 from ...progress import track
 from ...seeds import derive_seed
+from ...tasks.gradients import trained_parameters
 from ..quantities import ABSOLUTE, COORDINATE_TAIL, JS_DISTANCE, NORM_TAIL, RELATIVE
 from .subject import Subject
 
@@ -315,12 +316,12 @@ def _noise(subject: Subject, plan: Plan, labels: LabelCounts) -> dict[str, TailR
 
 def _curvature(subject: Subject, plan: Plan) -> tuple[dict[str, Distance], float | None]:
     """Mean distances between the blocks, and how unequal their gradients are."""
-    site = Site(subject.model, subject.loss, subject.curvature, {}, plan.effort, subject.seed)
+    inputs = Inputs(subject.model, subject.loss, subject.curvature, {}, plan.effort, subject.seed)
     try:
         gradient = mean_gradient(subject.model, subject.loss, subject.curvature)
         with tempfile.TemporaryDirectory() as folder:
             spectra = {
-                block.name: site.measure(Target("hessian", block), Path(folder))
+                block.name: inputs.measure(Job("hessian", block), Path(folder))
                 for block in track("curvature", plan.blocks, len(plan.blocks))
             }
     except UserError as error:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from ...configs.schema import Experiment
 from ...errors import UserError
-from ...hessian.parallel import fixed_batches
+from ...hessian.measure import fixed_batches
 from ...hessian.settings import HessianSettings
-from ...noise.gradients import frozen, trained_parameters
+from ...noise.gradients import frozen
 from ...noise.measure import NoiseDraw
 from ...noise.settings import NoiseSettings
 from ...seeds import derive_seed
 from ...settings import import_by_name
+from ...tasks.gradients import trained_parameters
 from ...tasks.problem import build_problem
 from ...training.devices import choose_device, to_device
 

@@ -88,7 +88,7 @@ def test_globs_choose_parameters_and_parts_of_fused_ones(case_named: Any, loss: 
     case = case_named("gpt2")
     names = ["transformer.h.1.mlp.*.weight", "*h.0*c_attn.weight.query"]
     operator = HessianOperator(case.model, loss, case.batches, names)
-    assert [(piece.parameter.removeprefix("transformer.h."), piece.length) for piece in operator.block.pieces] == [
+    assert [(part.parameter.removeprefix("transformer.h."), part.length) for part in operator.block.slices] == [
         ("1.mlp.c_fc.weight", None),
         ("1.mlp.c_proj.weight", None),
         ("0.attn.c_attn.weight", 4),
