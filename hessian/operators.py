@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import UserError
@@ -215,10 +214,8 @@ def loss_at(model: nn.Module, loss_fn: Loss, batch: Any, values: Mapping[str, Te
     Raises:
         NonFiniteLossError: the loss is NaN or infinite.
     """
-    called = _Called(model, loss_fn)
-    inside = {f"model.{name}": value for name, value in values.items()}
     with in_mode(model, training=False), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-        loss, count = functional_call(called, inside, (batch,))
+        loss, count = tasks.loss_with(model, loss_fn, values, batch)
     if not torch.isfinite(loss):
         raise NonFiniteLossError(f"the loss of a batch is {float(loss)}: there is no curvature to measure here")
     return loss, float(count)
@@ -267,19 +264,6 @@ def refuse_single_derivatives(gradients: Iterable[Tensor]) -> None:
         following = {earlier for earlier, _ in node.next_functions if earlier is not None} - seen
         seen |= following
         nodes += following
-
-
-class _Called(nn.Module):
-    """A loss as a module, so that ``functional_call`` can replace the model's parameters."""
-
-    def __init__(self, model: nn.Module, loss_fn: Loss) -> None:
-        super().__init__()
-        self.model = model
-        # A loss may be a module itself: in a tuple, its parameters are not registered here.
-        self._loss_fn = (loss_fn,)
-
-    def forward(self, batch: Any) -> tuple[Tensor, Tensor | float]:
-        return self._loss_fn[0](self.model, batch)
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -35,26 +35,8 @@ FULL = "full"
 ADAM = "adam_"
 """Prefix of what is measured of the Hessian preconditioned by Adam."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class BlockRow:
-    """One row of blocks.csv.
-
-    Attributes:
-        block: its name.
-        probes: independent probes; 1 where all eigenvalues were computed.
-        exact: whether all eigenvalues were computed.
-        measures: of the block.
-        adam: of the block preconditioned by Adam; None where it was not measured.
-        gradient_norm: Euclidean norm of the block's gradient.
-    """
-
-    block: str
-    probes: int
-    exact: bool
-    measures: BlockMeasures
-    adam: BlockMeasures | None
-    gradient_norm: float
+MEASURES = tuple(field.name for field in fields(BlockMeasures))
+BLOCK_COLUMNS = ("block", "probes", "exact", *MEASURES, *(ADAM + name for name in MEASURES[1:]), "gradient_norm")
 
 
 @dataclass(frozen=True)
@@ -79,8 +61,8 @@ def block_rows(
     spectra: Mapping[str, Spectrum],
     adam_spectra: Mapping[str, Spectrum],
     gradient: Mapping[str, Tensor],
-) -> list[BlockRow]:
-    """The rows of blocks.csv, in the order of the blocks.
+) -> list[dict[str, Any]]:
+    """The rows of blocks.csv, by column, in the order of the blocks.
 
     Args:
         blocks: those that were measured.
@@ -91,15 +73,12 @@ def block_rows(
     rows = []
     for block in blocks:
         spectrum, adam = spectra[block.name], adam_spectra.get(block.name)
+        preconditioned = {} if adam is None else asdict(block_measures(adam))
         rows.append(
-            BlockRow(
-                block=block.name,
-                probes=spectrum.probes,
-                exact=spectrum.exact,
-                measures=block_measures(spectrum),
-                adam=None if adam is None else block_measures(adam),
-                gradient_norm=float(torch.linalg.vector_norm(block.of(gradient))),
-            )
+            {"block": block.name, "probes": spectrum.probes, "exact": spectrum.exact}
+            | asdict(block_measures(spectrum))
+            | {ADAM + name: preconditioned.get(name) for name in MEASURES[1:]}
+            | {"gradient_norm": float(torch.linalg.vector_norm(block.of(gradient)))}
         )
     return rows
 
@@ -151,8 +130,6 @@ Row = TypeVar("Row", DistanceRow, ModelRow)
 NODE_COLUMNS = ("block", "size", "probe", "node", "weight")
 DISTANCE_COLUMNS = tuple(field.name for field in fields(DistanceRow))
 MODEL_COLUMNS = tuple(field.name for field in fields(ModelRow))
-MEASURES = tuple(field.name for field in fields(BlockMeasures))
-BLOCK_COLUMNS = ("block", "probes", "exact", *MEASURES, *(ADAM + name for name in MEASURES[1:]), "gradient_norm")
 
 
 @dataclass(frozen=True)
@@ -163,17 +140,17 @@ class HessianMeasurement:
         step: optimizer steps taken.
         spectra: by name of the block; that of the full Hessian, if it was measured, is called ``full``.
         adam_spectra: the same of the blocks preconditioned by Adam, if they were measured.
-        blocks: for blocks.csv.
-        distances: for distances.csv.
-        adam_distances: those between the preconditioned blocks.
-        model: for measures.csv.
-        how: for measurement.json: all that the results depend on, in plain values.
+        blocks: rows of blocks.csv.
+        distances: rows of distances.csv.
+        adam_distances: rows of adam_distances.csv.
+        model: rows of measures.csv.
+        how: content of measurement.json: all that the results depend on, in plain values.
     """
 
     step: int
     spectra: Mapping[str, Spectrum]
     adam_spectra: Mapping[str, Spectrum]
-    blocks: Sequence[BlockRow]
+    blocks: Sequence[Mapping[str, Any]]
     distances: Sequence[DistanceRow]
     adam_distances: Sequence[DistanceRow]
     model: Sequence[ModelRow]
@@ -205,7 +182,11 @@ class HessianRecord:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         _write_table(temporary / "nodes.csv", NODE_COLUMNS, _node_rows(measurement.spectra))
-        _write_table(temporary / "blocks.csv", BLOCK_COLUMNS, map(_block_fields, measurement.blocks))
+        _write_table(
+            temporary / "blocks.csv",
+            BLOCK_COLUMNS,
+            [_as_texts(map(row.get, BLOCK_COLUMNS)) for row in measurement.blocks],
+        )
         _write_table(temporary / "distances.csv", DISTANCE_COLUMNS, map(_fields, measurement.distances))
         _write_table(temporary / "measures.csv", MODEL_COLUMNS, map(_fields, measurement.model))
         if measurement.adam_spectra:
@@ -292,12 +273,6 @@ def _node_rows(spectra: Mapping[str, Spectrum]) -> Iterator[list[str]]:
 def _spectrum(probes: Iterable[Sequence[tuple[float, float]]], size: int) -> Spectrum:
     columns = [torch.tensor(list(probe), dtype=torch.float64).T for probe in probes]
     return stack_probes([(nodes, weights) for nodes, weights in columns], size)
-
-
-def _block_fields(row: BlockRow) -> list[str]:
-    plain = _as_texts([row.block, row.probes, row.exact])
-    adam = [None] * (len(MEASURES) - 1) if row.adam is None else list(asdict(row.adam).values())[1:]
-    return plain + _as_texts([*asdict(row.measures).values(), *adam, row.gradient_norm])
 
 
 def _fields(row: DistanceRow | ModelRow) -> list[str]:

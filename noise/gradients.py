@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..models.modules import has_batch_norm, in_mode
 from ..seeds import derive_seed
 from ..tasks.base import Batch, Loss
-from ..tasks.gradients import mean_gradient, trained_parameters
+from ..tasks.gradients import loss_with, mean_gradient, trained_parameters
 from .settings import Mode
 
 Gradient = list[Tensor]
@@ -153,13 +153,11 @@ def example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
     Raises:
         RuntimeError: the model cannot be vectorised.
     """
-    mean_loss = _MeanLoss(model, loss)
-    parameters = {f"model.{name}": parameter.detach() for name, parameter in trained_parameters(model).items()}
+    parameters = {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
 
     def loss_of(values: dict[str, Tensor], example: Batch) -> Tensor:
-        batch_of_one = {name: tensor[None] for name, tensor in example.items()}
-        result: Tensor = functional_call(mean_loss, values, (batch_of_one,))
-        return result
+        total, count = loss_with(model, loss, values, {name: tensor[None] for name, tensor in example.items()})
+        return total / count
 
     # The fused kernels of attention have no vectorised form: they would be run one example at a time.
     with sdpa_kernel(SDPBackend.MATH):
@@ -189,19 +187,6 @@ def chunk_size(model: nn.Module) -> int:
     """How many single-example gradients fit into ``CHUNK_BYTES``, at least 1."""
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(model).values())
     return max(1, CHUNK_BYTES // size)
-
-
-class _MeanLoss(nn.Module):
-    """Makes a model and its loss one module, so that ``functional_call`` can put other weights under both."""
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model = model
-        self._loss = loss
-
-    def forward(self, batch: Batch) -> Tensor:
-        total, count = self._loss(self.model, batch)
-        return total / count
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from benching import ROWS, Ratio, machine, recorded
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
-BENCHES = ("optimizers", "training", "noise", "hessian_libraries", "sweep", "hessian")
+BENCHES = ("optimizers", "training", "noise", "sweep", "hessian")
 BEGIN, END = "<!-- written by make bench: begin -->\n", "<!-- written by make bench: end -->\n"
 
 

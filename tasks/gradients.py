@@ -1,11 +1,13 @@
-"""The gradient of the mean loss over batches, as the noise and the curvature laboratories need it."""
+"""Losses and mean gradients as functions of a model's parameters, for the measurements of noise and curvature."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .base import Batch, Loss
 
@@ -59,3 +61,30 @@ def mean_gradient(
     if not torch.isfinite(nn.utils.get_total_norm(total)):
         raise FloatingPointError("a gradient is NaN or infinite")
     return dict(zip(parameters, total, strict=True))
+
+
+def loss_with(model: nn.Module, loss: Loss, values: Mapping[str, Tensor], batch: Any) -> tuple[Tensor, Tensor | float]:
+    """``loss(model, batch)`` with other values in place of the model's parameters, to which gradients flow.
+
+    Args:
+        model: unchanged afterwards.
+        loss: must call the model that it is given.
+        values: by names of ``named_parameters``; the others stay as they are.
+        batch: what ``loss`` understands.
+    """
+    inside = {f"model.{name}": value for name, value in values.items()}
+    result: tuple[Tensor, Tensor | float] = functional_call(_LossModule(model, loss), inside, (batch,))
+    return result
+
+
+class _LossModule(nn.Module):
+    """A loss as a module, so that ``functional_call`` can replace the model's parameters."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        # A loss may be a module itself: in a tuple, its parameters are not registered here.
+        self._loss = (loss,)
+
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor | float]:
+        return self._loss[0](self.model, batch)

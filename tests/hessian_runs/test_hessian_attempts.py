@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ def contents(record: HessianRecord) -> dict[str, bytes]:
 @pytest.fixture
 def quadratures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What is left until a probe's quadrature is interrupted, and how many there were: ``[left, done]``."""
-    from whyadam.hessian import block_spectra as spectra
-
+    # The package's attribute of this name is the function.
+    spectra = import_module("whyadam.hessian.block_spectra")
     counts, real = [10_000, 0], spectra.probe_quadrature
 
     def counted(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 from whyadam.errors import UserError
 from whyadam.hessian import BlockMeasures, DistanceRow, Spectrum
 from whyadam.hessian.parallel import SpectrumCache
-from whyadam.hessian.record import BlockRow, HessianMeasurement, HessianRecord, ModelRow
+from whyadam.hessian.record import HessianMeasurement, HessianRecord, ModelRow
 
 
 def spectrum(probes: int = 2, nodes: int = 3, size: int = 50) -> Spectrum:
@@ -23,13 +23,14 @@ def spectrum(probes: int = 2, nodes: int = 3, size: int = 50) -> Spectrum:
 
 EXACT = Spectrum(torch.tensor([[-1.0, 0.1, 2.0]]).double(), torch.full((1, 3), 1 / 3).double(), 3)
 MEASURES = BlockMeasures(50, 2.0, -1.0, 0.25, 0.125, 4.0, 3.0, 8.0)
+ADAM = {f"adam_{name}": value for name, value in asdict(MEASURES).items()}
 MEASUREMENT = HessianMeasurement(
     step=100,
     spectra={"b": spectrum(2), "a": EXACT, "full": spectrum(3)},
     adam_spectra={"b": spectrum(5)},
     blocks=[
-        BlockRow(block="b", probes=2, exact=False, measures=MEASURES, adam=None, gradient_norm=0.5),
-        BlockRow(block="a", probes=1, exact=True, measures=MEASURES, adam=MEASURES, gradient_norm=0.75),
+        {"block": "b", "probes": 2, "exact": False, **asdict(MEASURES), "gradient_norm": 0.5},
+        {"block": "a", "probes": 1, "exact": True, **asdict(MEASURES), **ADAM, "gradient_norm": 0.75},
     ],
     distances=[DistanceRow("b", "a", "js_distance", "1%", 0.5, float("nan"))],
     adam_distances=[],
