@@ -1,4 +1,4 @@
-"""``whyadam diagnose``: what can be known of a network before it is trained, beside networks that were."""
+"""``whyadam diagnose``: measures of an untrained network, beside networks that were trained."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def diagnose(
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the config.")
     ] = None,
     batches: Annotated[int, typer.Option(min=8, help="Samples of the gradient noise.")] = 64,
-    probes: Annotated[int, typer.Option(min=2, help="Random vectors for the spectrum of each block.")] = 4,
-    steps: Annotated[int, typer.Option(min=2, help="Lanczos steps, hence Hessian products, of each of them.")] = 20,
+    probes: Annotated[int, typer.Option(min=2, help="Random vectors per block.")] = 4,
+    steps: Annotated[int, typer.Option(min=2, help="Lanczos steps, that is Hessian products, per probe.")] = 20,
     blocks: Annotated[
         list[str] | None,
         typer.Option(metavar="N|GLOB", help="N weight matrices spread over the network (16), or names; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the model's start and all that is drawn, with --model.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the model's initialization and all that is random, with --model.")
+    ] = 0,
     compare_with: Annotated[
         Path | None, typer.Option(help="summary.csv of a study blocks_and_gap of your own; the shipped one by default.")
     ] = None,
@@ -44,45 +46,31 @@ def diagnose(
     The folder gets diagnosis.json and a picture. Nothing is trained: it takes some hundred gradients and some
     thousand products with blocks of the Hessian.
     """
-    import json
-
     from ..figures.predictors import draw_diagnosis
-    from ..studies.diagnosis.measuring import diagnose as measure
-    from ..studies.diagnosis.measuring import make_plan
-    from ..studies.diagnosis.report import (
-        SHIPPED,
-        as_json,
-        compare,
-        comparison_table,
-        describe_cost,
-        describe_plan,
-        measured_table,
-        panels,
-        read_networks,
-        sentences,
-        uncertainty,
-    )
+    from ..studies.diagnosis import measuring, report
 
-    networks = read_networks(compare_with or SHIPPED)
+    networks = report.read_networks(compare_with or report.SHIPPED)
     subject = _subject(config, overrides or [], model, data, loss, seed)
     try:
-        plan = make_plan(subject, batches=batches, probes=probes, steps=steps, blocks=_parse_blocks(blocks or ["16"]))
+        plan = measuring.make_plan(
+            subject, batches=batches, probes=probes, steps=steps, blocks=_parse_blocks(blocks or ["16"])
+        )
     except UserError as error:
         raise UserError(str(error).replace("hessian.blocks:", "--blocks:")) from None
-    typer.echo(f"{subject.name}: {describe_plan(plan)}")
-    diagnosis = measure(subject, plan)
-    comparisons = compare(diagnosis.values, networks)
-    words = [*sentences(diagnosis, comparisons), *uncertainty(networks, len(comparisons))]
-    typer.echo(describe_cost(diagnosis))
-    typer.echo(f"\n{measured_table(diagnosis)}\n\n{comparison_table(comparisons)}\n")
+    typer.echo(f"{subject.name}: {report.describe_plan(plan)}")
+    diagnosis = measuring.diagnose(subject, plan)
+    comparisons = report.compare(diagnosis.values, networks)
+    words = [*report.sentences(diagnosis, comparisons), *report.uncertainty(networks, len(comparisons))]
+    typer.echo(report.describe_cost(diagnosis))
+    typer.echo(f"\n{report.measured_table(diagnosis)}\n\n{report.comparison_table(comparisons)}\n")
     for sentence in words:
         typer.echo(sentence)
 
     folder = out or Path("runs/diagnose") / subject.name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "diagnosis.json"
-    path.write_text(json.dumps(as_json(diagnosis, comparisons, words), indent=2) + "\n", encoding="utf-8")
-    drawn = draw_diagnosis(panels(diagnosis, comparisons, networks), networks.gap, folder / "diagnosis")
+    path.write_bytes(report.as_json(diagnosis, comparisons, words))
+    drawn = draw_diagnosis(report.panels(diagnosis, comparisons, networks), networks.gap, folder / "diagnosis")
     for written in (path, *drawn):
         typer.echo(str(written))
 
@@ -107,7 +95,7 @@ def _subject(
 
     from ..studies.diagnosis.subject import subject_of_functions
 
-    # A file beside the user is found, as it is with `python -m`.
+    # As with `python -m`, modules in the working folder are found.
     sys.path.insert(0, str(Path.cwd()))
     return subject_of_functions(model, data, loss, seed)
 

@@ -1,9 +1,4 @@
-"""The pictures of curvature (Zhang et al. 2024, figures 1 to 3): spectra of the whole Hessian and of its blocks.
-
-Reading the curvature measurements of run folders back.
-
-Heat maps: how far apart the spectra of the blocks are, beside how far apart noise alone would put them.
-"""
+"""Figures of curvature measurements (as Zhang et al. 2024, figures 1 to 3): spectra, blocks, distances of blocks."""
 
 from __future__ import annotations
 
@@ -54,7 +49,7 @@ class HessianRun:
         return self.steps if step is None else (step,)
 
     def full(self, step: int) -> Spectrum | None:
-        """The spectrum of the whole Hessian at a measured step; None where it was not measured."""
+        """The spectrum of the full Hessian at a measured step; None if it was not measured."""
         return self._record.spectra(step).get(FULL)
 
     def blocks(self, step: int, *, adam: bool = False) -> dict[str, Spectrum]:
@@ -62,7 +57,7 @@ class HessianRun:
 
         Args:
             step: which step.
-            adam: as Adam's preconditioner makes them.
+            adam: the blocks preconditioned by Adam.
 
         Raises:
             UserError: they cannot be read, or were not measured.
@@ -108,7 +103,7 @@ def find_hessian(paths: Iterable[Path]) -> list[HessianRun]:
 
 
 def moments(runs: Sequence[HessianRun], step: int | None) -> list[tuple[HessianRun, int, str]]:
-    """Runs with each of their measured steps, or with one of them, and what to call that.
+    """Each run with each of its measured steps, or with ``step`` only, and a title.
 
     Raises:
         UserError: a run has no measurement of ``step``.
@@ -121,7 +116,7 @@ def moments(runs: Sequence[HessianRun], step: int | None) -> list[tuple[HessianR
 
 
 def short_names(blocks: Sequence[str]) -> list[str]:
-    """Names of blocks for narrow places: without what all of them begin with, and without the word weight."""
+    """Names of blocks without their common prefix and the word weight."""
     parts = [[part for part in name.split(".") if part != "weight"] for name in blocks]
     if len({tuple(name) for name in parts}) < len(blocks):
         parts = [name.split(".") for name in blocks]
@@ -133,7 +128,7 @@ def short_names(blocks: Sequence[str]) -> list[str]:
 COLOR = "#0072B2"
 GRID_POINTS = 1000
 DECADES = 7
-"""Of the density, so many powers of ten below its maximum are shown."""
+"""The density is shown down to this many powers of ten below its maximum."""
 
 COLUMNS = 6
 PANEL_WIDTH, PANEL_HEIGHT = 2.3, 1.5
@@ -141,7 +136,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 2.3, 1.5
 
 
 def draw_spectra(runs: Sequence[HessianRun], out: Path) -> list[Path]:
-    """Draw the spectrum of the whole Hessian: a row a run, a column a measured step.
+    """Draw the spectrum of the full Hessian: one row per run, one column per measured step.
 
     Args:
         runs: whose curvature.
@@ -151,13 +146,13 @@ def draw_spectra(runs: Sequence[HessianRun], out: Path) -> list[Path]:
         PNG, PDF and SVG.
 
     Raises:
-        UserError: a run has no spectrum of the whole Hessian.
+        UserError: a run has no spectrum of the full Hessian.
     """
     names = labels(runs)
     by_run = [{step: full for step in run.steps if (full := run.full(step)) is not None} for run in runs]
     for run, spectra in zip(runs, by_run, strict=True):
         if not spectra:
-            raise UserError(f"{run.path}: no spectrum of the whole Hessian; measure it with whyadam hessian --full")
+            raise UserError(f"{run.path}: no spectrum of the full Hessian; measure it with whyadam hessian --full")
     figure = new_figure(columns=max(map(len, by_run)), rows=len(runs))
     grid = figure.subplots(len(runs), max(map(len, by_run)), squeeze=False)
     for row, spectra, name in zip(grid, by_run, names, strict=True):
@@ -176,7 +171,7 @@ def draw_blocks(runs: Sequence[HessianRun], out: Path, step: int | None = None, 
         runs: whose curvature.
         out: path without ending.
         step: when; all measured steps of each run by default.
-        adam: the blocks as Adam's preconditioner makes them.
+        adam: the blocks preconditioned by Adam.
 
     Returns:
         PNG, PDF and SVG.
@@ -241,7 +236,7 @@ def draw_distances(
         step: when; all measured steps of each run by default.
         measure: which distance, as distances.csv spells it.
         sigma: which smoothing, likewise; by default one per cent of the range for a distance that needs one.
-        adam: between the blocks as Adam's preconditioner makes them.
+        adam: between the blocks preconditioned by Adam.
 
     Returns:
         PNG, PDF and SVG.

@@ -1,4 +1,4 @@
-"""How unlike the blocks of several networks are: mean distances over all pairs beside their noise floors."""
+"""Block heterogeneity of several networks: mean distances over all pairs of blocks, beside their noise floors."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class MeanDistances:
     Attributes:
         network: name of the config.
         step: optimizer steps taken.
-        sigma: the smoothing; empty where nothing is smoothed.
-        values: one a seed.
-        noise_floors: one a seed.
+        sigma: the smoothing; empty for a distance without one.
+        values: one per seed.
+        noise_floors: one per seed.
     """
 
     network: str
@@ -68,7 +68,7 @@ def mean_distances(runs: Sequence[HessianRun], measure: str) -> list[MeanDistanc
 
 
 def heterogeneity_table(distances: Sequence[MeanDistances]) -> str:
-    """One line a network, step and smoothing: means over the seeds, with the lowest and the highest."""
+    """One line per network, step and smoothing: mean over seeds, with minimum and maximum."""
     return aligned(
         COLUMNS,
         [
@@ -86,11 +86,11 @@ def heterogeneity_table(distances: Sequence[MeanDistances]) -> str:
 
 
 def draw_heterogeneity(distances: Sequence[MeanDistances], measure: str, out: Path) -> list[Path]:
-    """Draw a point a seed beside its noise floor: a row a network, a panel a smoothing and moment of training.
+    """Draw one point per seed beside its noise floor: one row per network, one panel per smoothing and step.
 
     Args:
-        distances: what to draw; of each network the first and the last step.
-        measure: what the distance is called.
+        distances: of each network the first and the last step are drawn.
+        measure: name of the distance.
         out: path without ending.
 
     Returns:
@@ -116,7 +116,7 @@ def draw_heterogeneity(distances: Sequence[MeanDistances], measure: str, out: Pa
 def _draw_panel(axes: Axes, shown: Sequence[MeanDistances], networks: Sequence[str]) -> None:
     for values, color, marker, label in (
         ([entry.noise_floors for entry in shown], FLOOR, "|", "noise floor"),
-        ([entry.values for entry in shown], DISTANCE, "o", "distance, a point a seed"),
+        ([entry.values for entry in shown], DISTANCE, "o", "distance, one point per seed"),
     ):
         places = [networks.index(entry.network) for entry, seeds in zip(shown, values, strict=True) for _ in seeds]
         axes.plot([value for seeds in values for value in seeds], places, marker, color=color, alpha=0.8, label=label)

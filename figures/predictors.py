@@ -1,7 +1,4 @@
-"""What might foretell the gap between SGD and Adam, against the gap.
-
-One network among those of a study: its measures at the start, beside the gap between SGD and Adam of the others.
-"""
+"""Measures before training against the gap between SGD and Adam: of a study's networks, and of a diagnosed one."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ BySubject = Mapping[str, Sequence[float]]
 
 
 def draw_predictors(gap: BySubject, predictors: Mapping[str, BySubject], out: Path) -> list[Path]:
-    """Draw a panel a predictor with a point a network: means over seeds, lines from the lowest to the highest.
+    """Draw one panel per predictor, one point per network: means over seeds, lines from minimum to maximum.
 
     Args:
         gap: how far SGD ends above Adam, by network; a network with a diverged run (infinite) is left out.
@@ -59,8 +56,7 @@ def _draw_panel(axes: Axes, name: str, values: BySubject, gap: BySubject) -> Non
     if len(networks) > 2:
         means = [[mean(side[network]) for network in networks] for side in (values, gap)]
         title += f", rank correlation {spearmanr(*means).statistic:.2f}"
-    axes.set(xlabel=name, ylabel="SGD less Adam, over start less Adam", title=title)
-    # Most gaps are small, some are not.
+    axes.set(xlabel=name, ylabel="(SGD - Adam) / (start - Adam), evaluation loss", title=title)
     axes.set_yscale("symlog", linthresh=0.1)
     axes.grid(alpha=0.3)
 
@@ -76,9 +72,9 @@ class Panel:
     Attributes:
         label: of the axis.
         title: above the panel.
-        value: of the network that is diagnosed.
-        noise_floor: what noise alone would give it; None if nobody knows.
-        others: the values of each of the study's networks over its seeds, by name.
+        value: of the diagnosed network.
+        noise_floor: of that value; None if unknown.
+        others: of the study's networks by name, one value per seed.
     """
 
     label: str
@@ -89,7 +85,7 @@ class Panel:
 
 
 def draw_diagnosis(panels: Sequence[Panel], gap: Mapping[str, Sequence[float]], out: Path) -> list[Path]:
-    """Draw a panel a measure: a point a network of the study, and a line where the diagnosed one lies.
+    """Draw one panel per measure: one point per network of the study, and a line at the diagnosed network's value.
 
     Args:
         panels: in order.
@@ -115,7 +111,7 @@ def _draw_diagnosis_panel(axes: Axes, panel: Panel, gap: Mapping[str, Sequence[f
     if panel.noise_floor is not None:
         axes.axvline(panel.noise_floor, color=YOURS, linestyle=":", label="its noise floor")
     axes.legend(fontsize=7)
-    axes.set(xlabel=panel.label, ylabel="SGD less Adam, over start less Adam")
+    axes.set(xlabel=panel.label, ylabel="(SGD - Adam) / (start - Adam), evaluation loss")
     axes.set_title(panel.title, fontsize=9)
     axes.margins(x=0.25)
     axes.grid(alpha=0.3)

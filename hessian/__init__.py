@@ -1,6 +1,6 @@
 """Curvature: Hessian operators, spectra of blocks of parameters, and distances between spectra.
 
-The public names stand in ``__init__.pyi``; each is imported when it is first used: settings need no torch.
+``__init__.pyi`` lists the public names; they are imported on first use, since settings must not import torch.
 """
 
 import lazy_loader

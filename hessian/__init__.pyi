@@ -2,7 +2,7 @@ from .block_spectra import Effort as Effort
 from .block_spectra import block_spectra as block_spectra
 from .block_spectra import measure_blocks as measure_blocks
 from .blocks import Block as Block
-from .blocks import Piece as Piece
+from .blocks import ParameterSlice as ParameterSlice
 from .blocks import matching as matching
 from .blocks import partition as partition
 from .blocks import select_blocks as select_blocks

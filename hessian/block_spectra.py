@@ -1,4 +1,8 @@
-"""The spectra of all blocks of a model."""
+"""The Hessian spectra of a model's blocks: all eigenvalues of small blocks, stochastic Lanczos quadrature of others.
+
+``block_spectra`` → ``measure_blocks`` → ``operators.HessianOperator`` (products of one block) → ``slq`` or
+``adaptive_slq`` (nodes and weights) → ``spectrum.Spectrum``.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +14,31 @@ import torch
 from torch import Tensor, nn
 
 from ..seeds import derive_seed
+from ..tasks.base import Loss
 from .blocks import Block, select_blocks
-from .operators import HessianOperator, Loss
+from .operators import HessianOperator
 from .preconditioning import Preconditioned
 from .slq import adaptive_slq, draw_probes, exact_spectrum, probe_quadrature, probes_needed
 from .spectrum import RELATIVE, Smoothing, Spectrum, stack_probes
 
 EXPECTED_STEPS = 25
-"""Steps that an adaptive measurement usually takes; what is smaller than their products is computed exactly."""
+"""Steps that an adaptive measurement usually takes."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is spent on the spectrum of a block.
+    """How many products the spectrum of a block may take.
 
     Attributes:
-        steps: Lanczos steps; with a tolerance the most of them.
-        probes: independent probes; with a tolerance the most of them.
-        tolerance: Jensen–Shannon distance to the true density at which to stop. None for the published scheme: every
-            probe alone and exactly ``steps`` steps.
+        steps: Lanczos steps; with a tolerance, at most.
+        probes: independent probes; with a tolerance, at most.
+        tolerance: Jensen–Shannon distance to the true density at which to stop. None for the published scheme: each
+            probe alone, exactly ``steps`` steps.
         smoothing: the width at which the tolerance holds.
-        exact: compute blocks exactly that have no more parameters than the products they would need.
+        exact: compute all eigenvalues of blocks with no more parameters than products needed otherwise.
         dtype: of the Lanczos vectors.
-        reorthogonalize: keep all of a block's Lanczos vectors, steps · probes of them, to keep them orthogonal. Where
-            memory does not allow that, densities remain good, but converged eigenvalues come several times.
+        reorthogonalize: hold all of a block's Lanczos vectors, steps · probes, and keep them orthogonal. Without,
+            densities remain right, but converged eigenvalues are repeated.
     """
 
     steps: int = 100
@@ -51,7 +56,7 @@ class Effort:
             raise ValueError(f"tolerance must be a distance between 0 and 1, not {self.tolerance}")
 
     def products(self, size: int) -> int:
-        """About how many products a block of ``size`` parameters takes, if not computed exactly."""
+        """About how many products a block of ``size`` parameters takes, unless it is computed exactly."""
         if self.tolerance is None:
             return self.steps * self.probes
         probes = probes_needed(size, self.tolerance, self.smoothing, self.probes)
@@ -69,16 +74,16 @@ def block_spectra(
     seed: int = 0,
     tolerance: float | None = None,
 ) -> dict[str, Spectrum]:
-    """The spectrum of the Hessian of every block, by the block's name in the order of ``named_parameters``.
+    """The Hessian spectrum of every block, by the block's name in the order of ``named_parameters``.
 
     Args:
-        model: any module; it is left as it was found.
+        model: any module; unchanged afterwards.
         loss_fn: from the model and a batch to the summed loss and the number of its terms.
         batches: what ``loss_fn`` understands; the loss is the mean over the terms of all of them.
         blocks: a partition (see ``partition``), globs for names of blocks, or blocks.
-        steps: Lanczos steps of each probe, 100 as published.
-        probes: probes of each block, 10 as published.
-        seed: of the probes; a block's probes do not depend on which other blocks are measured.
+        steps: Lanczos steps per probe, 100 as published.
+        probes: per block, 10 as published.
+        seed: of the probes; those of a block do not depend on which other blocks are measured.
         tolerance: stop at this Jensen–Shannon distance to the true density, several times faster than the published
             scheme; ``steps`` and ``probes`` are then limits. 0.02 is about the error of the published scheme.
 
@@ -98,8 +103,7 @@ def measure_blocks(
     *,
     seed: int = 0,
     scale: dict[str, Tensor] | None = None,
-    kept: MutableMapping[str, Spectrum] | None = None,
-    kept_graphs: int = 4,
+    cache: MutableMapping[str, Spectrum] | None = None,
     at_once: int = 10,
 ) -> Iterator[tuple[str, Spectrum]]:
     """``block_spectra``, one block after another.
@@ -109,32 +113,30 @@ def measure_blocks(
         loss_fn: as in ``block_spectra``.
         batches: as in ``block_spectra``.
         blocks: what to measure.
-        effort: how much to spend on each.
+        effort: how many products for each.
         seed: of the probes.
-        scale: D, one tensor a parameter: the spectra are those of D^{-1/2} H D^{-1/2} (see ``preconditioning``).
-        kept: where finished work goes and is looked for, by the block's name: after each probe the spectrum of all of
-            the block's probes so far. With the same arguments an interrupted measurement goes on from there, and ends
-            as if it had not been interrupted.
-        kept_graphs: as in ``HessianOperator``.
+        scale: D, one tensor per parameter: the spectra are those of D^{-1/2} H D^{-1/2} (see ``preconditioning``).
+        cache: by the block's name, after each probe the spectrum of the block's probes so far. With the same arguments
+            an interrupted measurement continues from there, to the same result.
         at_once: as in ``HessianOperator``.
 
     Yields:
         The block's name and its spectrum.
     """
-    kept = {} if kept is None else kept
+    cache = {} if cache is None else cache
     batches = list(batches)
     for block in blocks:
-        if not _complete(kept.get(block.name), effort):
-            operator = HessianOperator(model, loss_fn, batches, block, kept_graphs=kept_graphs, at_once=at_once)
+        if not _is_complete(cache.get(block.name), effort):
+            operator = HessianOperator(model, loss_fn, batches, block, at_once=at_once)
             matrix = operator if scale is None else Preconditioned(operator, block.of(scale))
-            for spectrum in _stages(matrix, effort, derive_seed(seed, f"block {block.name}"), kept.get(block.name)):
-                kept[block.name] = spectrum
-            # Their graphs go before those of the next block are built.
+            for spectrum in _stages(matrix, effort, derive_seed(seed, f"block {block.name}"), cache.get(block.name)):
+                cache[block.name] = spectrum
+            # Free the graphs before those of the next block are built.
             del operator, matrix
-        yield block.name, kept[block.name]
+        yield block.name, cache[block.name]
 
 
-def _complete(spectrum: Spectrum | None, effort: Effort) -> bool:
+def _is_complete(spectrum: Spectrum | None, effort: Effort) -> bool:
     if spectrum is None:
         return False
     return spectrum.exact or effort.tolerance is not None or spectrum.probes >= effort.probes
@@ -143,7 +145,7 @@ def _complete(spectrum: Spectrum | None, effort: Effort) -> bool:
 def _stages(
     matrix: HessianOperator | Preconditioned, effort: Effort, seed: int, known: Spectrum | None
 ) -> Iterator[Spectrum]:
-    """The spectrum as it gets better, the last one being the result."""
+    """The spectrum after each cached stage; the last one is the result."""
     size, device = matrix.size, matrix.device
     if effort.exact and size <= effort.products(size):
         yield exact_spectrum(matrix.matmat, size, device=device)

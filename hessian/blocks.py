@@ -1,9 +1,4 @@
-"""Blocks: the groups of parameters whose own Hessians are measured.
-
-Cutting the parameters of a model into blocks.
-
-Choosing blocks by name.
-"""
+"""Blocks of parameters, the diagonal blocks of the Hessian: cutting a model into them, and choosing them by name."""
 
 from __future__ import annotations
 
@@ -19,12 +14,12 @@ from ..settings import nearest
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A parameter, or what lies between two indices of one of its dimensions.
+class ParameterSlice:
+    """A parameter, or the entries between two indices of one of its dimensions.
 
     Attributes:
         parameter: its name in ``named_parameters``.
-        dim: the dimension that is cut.
+        dim: the dimension that is sliced.
         start: first index.
         length: number of indices; None for the whole parameter.
     """
@@ -35,54 +30,54 @@ class Piece:
     length: int | None = None
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The piece of the parameter's value, or of anything with its shape; a view."""
+        """The slice of the parameter, or of any tensor of its shape; a view."""
         return tensor if self.length is None else tensor.narrow(self.dim, self.start, self.length)
 
-    def put(self, piece: Tensor, tensor: Tensor) -> Tensor:
-        """A copy of ``tensor`` with this piece of it replaced; differentiable in ``piece``."""
+    def put(self, part: Tensor, tensor: Tensor) -> Tensor:
+        """A copy of ``tensor`` with this slice replaced by ``part``; differentiable in ``part``."""
         if self.length is None:
-            return piece
-        return torch.slice_scatter(tensor, piece, self.dim, self.start, self.start + self.length)
+            return part
+        return torch.slice_scatter(tensor, part, self.dim, self.start, self.start + self.length)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Parameters, or pieces of them, that form one diagonal block of the Hessian.
+    """Parameters, or slices of them, that form one diagonal block of the Hessian.
 
     Attributes:
-        name: what tables and pictures call it.
-        pieces: what it is made of, in the order in which vectors hold it.
+        name: in tables and pictures.
+        slices: in the order of a vector's entries.
     """
 
     name: str
-    pieces: tuple[Piece, ...]
+    slices: tuple[ParameterSlice, ...]
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The block's entries ``[size]`` of one tensor a parameter: of a gradient, or of an optimizer's state."""
-        return torch.cat([piece.of(tensors[piece.parameter]).flatten() for piece in self.pieces])
+        """The block's entries ``[size]`` of one tensor per parameter: of a gradient, or of an optimizer's state."""
+        return torch.cat([part.of(tensors[part.parameter]).flatten() for part in self.slices])
 
     def size(self, tensors: Mapping[str, Tensor]) -> int:
-        """Number of entries, given one tensor a parameter."""
-        return sum(piece.of(tensors[piece.parameter]).numel() for piece in self.pieces)
+        """Number of entries, given one tensor per parameter."""
+        return sum(part.of(tensors[part.parameter]).numel() for part in self.slices)
 
 
 QUERY_KEY_VALUE = ("query", "key", "value")
-"""The order in which fused attention projections hold their parts."""
+"""The order of the parts in fused attention projections."""
 
 FUSED_PROJECTIONS = ("c_attn", "qkv")
-"""Names of linear layers that are the three attention projections at once, one after the other."""
+"""Names of linear layers that concatenate the attention projections."""
 
 PARTS_BY_WIDTH: dict[float, tuple[str, ...]] = {3: QUERY_KEY_VALUE, 2: QUERY_KEY_VALUE[1:]}
-"""Parts of a fused projection by outputs per input; in GPT2's cross-attention the query has a layer of its own."""
+"""Parts of a fused projection by outputs per input; GPT2's cross-attention has a separate query layer."""
 
 HEAD_COUNTS = ("num_heads", "num_attention_heads", "n_head")
-"""Names under which attention modules keep their number of heads."""
+"""Attributes of attention modules that hold the number of heads."""
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
-"""Layers whose weights have one row an output neuron."""
+"""Layers whose weights have one row per output neuron."""
 
 NORMS = (nn.LayerNorm, nn.RMSNorm)
-"""Normalisation layers whose weights may have more than one dimension, like a matrix."""
+"""Normalisation layers whose weights may have more than one dimension."""
 
 
 def partition(model: nn.Module, kind: str = "default") -> list[Block]:
@@ -92,15 +87,15 @@ def partition(model: nn.Module, kind: str = "default") -> list[Block]:
         model: any module.
         kind: how to cut:
 
-            - ``default``: a block is a parameter; the fused projections of GPT2 (``c_attn``), timm (``qkv``) and
+            - ``default``: one block per parameter; the fused projections of GPT2 (``c_attn``), timm (``qkv``) and
               ``nn.MultiheadAttention`` (``in_proj``) become query, key and value;
             - ``weights``: the same without biases and normalisation layers;
-            - ``heads``: query, key and value weights alone, cut by attention head;
-            - ``neurons``: linear and convolutional weights alone, cut by output neuron or channel;
-            - ``full``: everything is one block.
+            - ``heads``: query, key and value weights only, cut by attention head;
+            - ``neurons``: linear and convolutional weights only, cut by output neuron or channel;
+            - ``full``: one block of all.
 
     Raises:
-        UserError: the kind is unknown, or the model has nothing of it.
+        UserError: the kind is unknown, or the model has no such block.
     """
     if kind not in PARTITIONS:
         raise UserError(f"hessian.blocks: there is no partition {kind!r}; {nearest(kind, PARTITIONS)}")
@@ -108,7 +103,7 @@ def partition(model: nn.Module, kind: str = "default") -> list[Block]:
     if not blocks:
         raise UserError(f"hessian.blocks: a {type(model).__name__} has no trained parameters for the partition {kind}")
     if kind == "full":
-        return [Block("full", tuple(piece for block in blocks for piece in block.pieces))]
+        return [Block("full", tuple(part for block in blocks for part in block.slices))]
     return blocks
 
 
@@ -117,7 +112,7 @@ def _trained(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _whole(model: nn.Module, name: str, tensor: Tensor) -> list[Block]:
-    return [Block(name, (Piece(name),))]
+    return [Block(name, (ParameterSlice(name),))]
 
 
 def _attention_parts(model: nn.Module, name: str, tensor: Tensor) -> list[Block]:
@@ -129,11 +124,11 @@ def _attention_parts(model: nn.Module, name: str, tensor: Tensor) -> list[Block]
         return _whole(model, name, tensor)
     dim = _output_dim(module, tensor)
     length = tensor.shape[dim] // len(parts)
-    return [Block(f"{name}.{part}", (Piece(name, dim, i * length, length),)) for i, part in enumerate(parts)]
+    return [Block(f"{name}.{part}", (ParameterSlice(name, dim, i * length, length),)) for i, part in enumerate(parts)]
 
 
 def _fused_parts(module: nn.Module, layer: str, own_name: str) -> tuple[str, ...]:
-    """The projections that a parameter holds one after the other; none if it is not fused."""
+    """The projections concatenated in a parameter; none if it is not fused."""
     if isinstance(module, nn.MultiheadAttention):
         return QUERY_KEY_VALUE if own_name.startswith("in_proj") else ()
     if layer not in FUSED_PROJECTIONS:
@@ -155,19 +150,19 @@ def _heads(model: nn.Module, name: str, tensor: Tensor) -> list[Block]:
     for block in _weights(model, name, tensor):
         if not set(QUERY_KEY_VALUE) & set(block.name.split(".")[-2:]):
             continue
-        (piece,) = block.pieces
+        (part,) = block.slices
         dim = _output_dim(model.get_submodule(name.rpartition(".")[0]), tensor)
         heads = _head_count(model, name)
-        length = piece.of(tensor).shape[dim] // heads
+        length = part.of(tensor).shape[dim] // heads
         blocks += [
-            Block(f"{block.name}.head{head}", (Piece(name, dim, piece.start + head * length, length),))
+            Block(f"{block.name}.head{head}", (ParameterSlice(name, dim, part.start + head * length, length),))
             for head in range(heads)
         ]
     return blocks
 
 
 def _head_count(model: nn.Module, name: str) -> int:
-    """The number of heads that the nearest module around a parameter knows."""
+    """The number of heads, from the nearest enclosing module that has it."""
     path = name.split(".")
     for depth in range(len(path) - 1, -1, -1):
         module = model.get_submodule(".".join(path[:depth]))
@@ -182,16 +177,16 @@ def _neurons(model: nn.Module, name: str, tensor: Tensor) -> list[Block]:
     if tensor.dim() < 2 or not (isinstance(module, LAYERS) or _is_transposed_linear(module)):
         return []
     dim = _output_dim(module, tensor)
-    return [Block(f"{name}.{neuron}", (Piece(name, dim, neuron, 1),)) for neuron in range(tensor.shape[dim])]
+    return [Block(f"{name}.{neuron}", (ParameterSlice(name, dim, neuron, 1),)) for neuron in range(tensor.shape[dim])]
 
 
 def _output_dim(module: nn.Module, tensor: Tensor) -> int:
-    """The dimension of a weight or bias that counts outputs."""
+    """The dimension of a weight or bias that indexes outputs."""
     return tensor.dim() - 1 if _is_transposed_linear(module) else 0
 
 
 def _is_transposed_linear(module: nn.Module) -> bool:
-    """Whether it is one of the linear layers of GPT2 in transformers, whose weights are [inputs, outputs]."""
+    """Whether it is transformers' Conv1D, whose weights are [inputs, outputs]."""
     return type(module).__name__ == "Conv1D"
 
 
@@ -206,11 +201,11 @@ PARTITIONS = {
 
 
 def select_blocks(model: nn.Module, blocks: str | Sequence[str] | Sequence[Block]) -> list[Block]:
-    """The blocks that a name of a partition, globs or a list of blocks stand for.
+    """The blocks of a partition, or those that match globs.
 
     Args:
         model: any module.
-        blocks: what ``partition`` knows, or a glob or several for names of the default partition, or blocks.
+        blocks: a kind of ``partition``, one or several globs for names of the default partition, or blocks.
 
     Raises:
         UserError: nothing has such a name.
@@ -225,31 +220,31 @@ def select_blocks(model: nn.Module, blocks: str | Sequence[str] | Sequence[Block
 
 
 def select_parameters(model: nn.Module, names: str | Sequence[str] | None) -> Block:
-    """One block of all that the names or globs stand for: parameters, else blocks of the default partition.
+    """One block of all parameters, or else blocks of the default partition, that match the names or globs.
 
     Args:
         model: any module.
         names: names or globs; all trained parameters by default.
 
     Raises:
-        UserError: a glob fits nothing.
+        UserError: a glob matches nothing.
     """
     whole = partition(model, "full")[0]
     if names is None:
         return whole
     names = [names] if isinstance(names, str) else list(names)
-    pieces: list[Piece] = []
+    slices: list[ParameterSlice] = []
     for glob in names:
-        fitting = [piece for piece in whole.pieces if fnmatchcase(piece.parameter, glob)]
-        pieces += fitting or [piece for block in matching(partition(model), [glob]) for piece in block.pieces]
-    return Block(", ".join(names), tuple(dict.fromkeys(pieces)))
+        fitting = [part for part in whole.slices if fnmatchcase(part.parameter, glob)]
+        slices += fitting or [part for block in matching(partition(model), [glob]) for part in block.slices]
+    return Block(", ".join(names), tuple(dict.fromkeys(slices)))
 
 
 def matching(blocks: Sequence[Block], globs: Sequence[str]) -> list[Block]:
-    """Those blocks whose name fits one of the globs (``*`` fits dots too), in their own order.
+    """The blocks whose name matches one of the globs (``*`` matches dots too), in their order.
 
     Raises:
-        UserError: a glob fits no block.
+        UserError: a glob matches no block.
     """
     names = [block.name for block in blocks]
     for glob in globs:

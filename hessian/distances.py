@@ -1,8 +1,6 @@
-"""Distances between two spectra.
+"""Distances between spectra: of two, and of all pairs of a model's blocks, each with its noise floor.
 
-The information measures compare smoothed densities and are in bits; each says nothing without its σ.
-
-How much the blocks of a model differ: distances of all pairs, each with its noise floor.
+``js_distance``, ``js_divergence`` and ``sym_kl`` compare densities smoothed with a Gaussian, so they depend on its σ.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ CELLS_PER_SIGMA = 4
 """Resolution of the smoothed densities that are compared."""
 
 REACH = 6
-"""Beyond this many standard deviations a Gaussian counts as zero."""
+"""A Gaussian is cut off at this many standard deviations."""
 
 FLOOR = 1e-12
-"""The least probability of a cell in ``sym_kl``: without it, spectra that nowhere overlap are infinitely far apart."""
+"""The least probability of a cell in ``sym_kl``, without which spectra that do not overlap are infinitely far apart."""
 
 DENSE_CELLS = 2**21
-"""Up to this many cells every cell between the outermost nodes is held, beyond it only those near a node."""
+"""Up to this many cells the grid is dense between the outermost nodes, beyond it only cells near a node exist."""
 
 
 def js_divergence(a: Spectrum, b: Spectrum, *, sigma: float | Smoothing, grid: Tensor | None = None) -> float:
@@ -39,7 +37,7 @@ def js_divergence(a: Spectrum, b: Spectrum, *, sigma: float | Smoothing, grid: T
         a: one spectrum.
         b: the other.
         sigma: the width of the smoothing; a relative one is relative to the range of both together.
-        grid: ``[points]``, evenly spaced points to compare the densities at, instead of those chosen for the pair.
+        grid: ``[points]``, evenly spaced points at which to compare the densities; chosen for the pair by default.
 
     Source: Lin 1991, "Divergence measures based on the Shannon entropy", equation 4.1.
     """
@@ -78,7 +76,7 @@ def wasserstein1(a: Spectrum, b: Spectrum) -> float:
 
 
 def scale_free(spectrum: Spectrum, by: str = "largest") -> Spectrum:
-    """The spectrum divided by its own scale, so that only its shape is left.
+    """The spectrum divided by its own scale, so that only its shape remains.
 
     Args:
         spectrum: what to divide.

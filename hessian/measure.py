@@ -1,4 +1,8 @@
-"""One measurement of the curvature at one state of a model: spectra, and what is to be recorded of them."""
+"""One measurement of the curvature of a model at its present weights: spectra, distances and measures, recorded.
+
+``measure_hessian`` is what a run does when a measurement is due: gradient, Adam's preconditioner, a spectrum per block
+(``parallel``), distances between them, one record folder.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,24 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from ..data.base import Examples
+from ..data.batches import BatchOrder
+from ..errors import UserError
 from ..progress import Track, untracked
-from ..tasks.base import Batch
+from ..seeds import derive_seed
+from ..tasks.base import Batch, Loss
 from .block_spectra import Effort
 from .blocks import Block, partition, select_blocks
 from .distances import distance_rows
-from .operators import HessianOperator, Loss, mean_gradient
-from .parallel import Build, Site, Target, fingerprint, measure_targets, one_thread
+from .operators import HessianOperator, mean_gradient
+from .parallel import Build, Inputs, Job, measure_jobs, one_thread
 from .preconditioning import AdamStep, adam_step
 from .record import ADAM, FULL, HessianMeasurement, HessianRecord, block_rows, mean_distances, model_rows
 from .settings import HessianSettings
 from .spectrum import Spectrum
 
 NOT_RESULTS = {"every", "at", "processes"}
-"""Settings that change no result of a measurement."""
+"""Settings that do not change a result."""
 
 
 def measure_hessian(
@@ -37,79 +45,95 @@ def measure_hessian(
     build: Build | None = None,
     track: Track = untracked,
 ) -> None:
-    """Measure the curvature and record it, unless the record has just this measurement already.
+    """Measure the curvature and record it, unless the record has the same measurement already.
 
-    What an interrupted measurement had finished is taken over, if nothing has changed that it depends on. The model
+    An interrupted measurement continues from its cached spectra if nothing has changed that they depend on. The model
     computes in evaluation mode and in its own precision.
 
     Args:
-        model: left as it is found: weights, ``.grad``, modes, running statistics; so are PyTorch's random streams.
+        model: unchanged afterwards: weights, ``.grad``, modes, buffers; so are PyTorch's random streams.
         loss: what is minimised.
         batches: the loss is the mean over the terms of all of them.
-        settings: which spectra, and how exactly.
+        settings: which spectra, and how exact.
         record: where the results go.
         step: optimizer steps taken so far.
         seed: of the probes.
         optimizer: what trains the model; Adam's own moments are its preconditioner.
-        build: makes the same model with other weights, in a process of its own; must be picklable. Without it
-            everything is done in this process.
+        build: builds the same model, with any weights, in another process; must be picklable. Without it everything
+            is measured in this process.
         track: shows progress.
 
     Raises:
-        FloatingPointError: the loss or a product with the Hessian is no finite number.
+        FloatingPointError: the loss or a product with the Hessian is NaN or infinite.
         UserError: see ``HessianOperator`` and ``select_blocks``; or a process died.
     """
     with one_thread():
         gradient = mean_gradient(model, loss, batches)
         adam = adam_step(model, optimizer, gradient)
         scale = adam.scale if settings.adam else {}
-        site = Site(model, loss, batches, scale, Effort(settings.steps, settings.probes, settings.tolerance), seed)
-        how = _describe(site, settings, adam)
+        inputs = Inputs(model, loss, batches, scale, Effort(settings.steps, settings.probes, settings.tolerance), seed)
+        how = _describe(inputs, settings, adam)
         if record.how(step) == how:
-            # A kill may have come between the last of the results and the removal of what led to them.
+            # The process may have been killed after the results were written, before the cache was removed.
             record.drop_unfinished(step)
             return
         blocks = select_blocks(model, settings.blocks)
-        targets = _targets(model, blocks, settings)
-        kept = record.kept(step, how["fingerprint"])
+        jobs = _targets(model, blocks, settings)
+        cache = record.unfinished(step, how["fingerprint"])
         spectra, adam_spectra = _collect(
-            targets, track("spectra", measure_targets(site, targets, kept, settings.processes, build), len(targets))
+            jobs, track("spectra", measure_jobs(inputs, jobs, cache, settings.processes, build), len(jobs))
         )
         compared = {block.name: spectra[block.name] for block in blocks}
         distances, adam_distances = list(distance_rows(compared)), list(distance_rows(adam_spectra))
         rows = [*mean_distances(distances), *mean_distances(adam_distances, ADAM)]
         rows += model_rows(HessianOperator(model, loss, batches, kept_graphs=0), gradient, adam, blocks, spectra)
-        measured = [target.block for target in targets if target.matrix == "hessian"]
+        measured = [job.block for job in jobs if job.matrix == "hessian"]
         by_block = block_rows(measured, spectra, adam_spectra, gradient)
         record.write(HessianMeasurement(step, spectra, adam_spectra, by_block, distances, adam_distances, rows, how))
 
 
-def _describe(site: Site, settings: HessianSettings, adam: AdamStep) -> dict[str, Any]:
+def fixed_batches(examples: Examples, settings: HessianSettings, seed: int) -> list[Batch]:
+    """The batches of every measurement of a run, drawn without replacement; the same at each step.
+
+    Raises:
+        UserError: there are fewer examples.
+    """
+    size = settings.batch_size
+    wanted = settings.batches * size
+    if wanted > len(examples):
+        raise UserError(
+            f"hessian.batch_size: {settings.batches} x {size} examples do not fit into the {len(examples)} to train on"
+        )
+    keys = BatchOrder(len(examples), wanted, derive_seed(seed, "hessian")).keys(0)
+    return [examples.batch(keys[start : start + size]) for start in range(0, wanted, size)]
+
+
+def _describe(inputs: Inputs, settings: HessianSettings, adam: AdamStep) -> dict[str, Any]:
     """All that the results depend on, in plain values."""
     return {
-        "fingerprint": fingerprint(site),
+        "fingerprint": inputs.fingerprint(),
         **settings.model_dump(mode="json", exclude=NOT_RESULTS),
-        "seed": site.seed,
+        "seed": inputs.seed,
         "adam_source": adam.source,
     }
 
 
-def _targets(model: nn.Module, blocks: Sequence[Block], settings: HessianSettings) -> list[Target]:
-    """What is to be measured; the full Hessian comes first, since it takes longest."""
-    targets = [Target("hessian", block) for block in blocks]
+def _targets(model: nn.Module, blocks: Sequence[Block], settings: HessianSettings) -> list[Job]:
+    """The spectra to measure; the full Hessian first, since it takes longest."""
+    jobs = [Job("hessian", block) for block in blocks]
     if settings.full and settings.blocks != FULL:
-        targets.insert(0, Target("hessian", partition(model, FULL)[0]))
+        jobs.insert(0, Job("hessian", partition(model, FULL)[0]))
     if settings.adam:
-        targets += [Target("adam", block) for block in blocks]
-    return targets
+        jobs += [Job("adam", block) for block in blocks]
+    return jobs
 
 
 def _collect(
-    targets: Sequence[Target], measured: Iterable[tuple[Target, Spectrum]]
+    jobs: Sequence[Job], measured: Iterable[tuple[Job, Spectrum]]
 ) -> tuple[dict[str, Spectrum], dict[str, Spectrum]]:
-    """The spectra of the Hessian and those of the preconditioned one, by name, in the order of the targets."""
-    found = {(target.matrix, target.block.name): spectrum for target, spectrum in measured}
+    """The spectra of the Hessian and those of the preconditioned one, by name, in the order of the jobs."""
+    found = {(job.matrix, job.block.name): spectrum for job, spectrum in measured}
     by_matrix: dict[str, dict[str, Spectrum]] = {"hessian": {}, "adam": {}}
-    for target in targets:
-        by_matrix[target.matrix][target.block.name] = found[target.matrix, target.block.name]
+    for job in jobs:
+        by_matrix[job.matrix][job.block.name] = found[job.matrix, job.block.name]
     return by_matrix["hessian"], by_matrix["adam"]

@@ -1,4 +1,4 @@
-"""Numbers that describe a block's curvature, and the curvature as a whole."""
+"""Measures of a block's curvature (trace, norms, effective rank) and of the whole model (sharpness, heterogeneity)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class BlockMeasures:
         largest: λ_max.
         smallest: λ_min.
         trace: Σ λ.
-        trace_error: standard error of the trace over probes; 0 if exact, nan with a single probe.
+        trace_error: standard error of the trace over probes; 0 if exact, NaN with a single probe.
         frobenius: √(Σ λ²).
         effective_rank: (Σ |λ|)² / Σ λ², between 1 and the number of eigenvalues other than zero; 0 of a zero matrix.
-        condition: largest |λ| over the median |λ|; a proxy, since the smallest |λ| cannot be estimated.
+        condition: largest |λ| over the median |λ|: a proxy for the condition number, since the smallest |λ| cannot be
+            estimated.
     """
 
     size: int
@@ -44,7 +45,7 @@ def block_measures(spectrum: Spectrum) -> BlockMeasures:
     """The measures of a block from its spectrum.
 
     Raises:
-        ValueError: the spectrum does not say how large the matrix is.
+        ValueError: the size of the matrix is unknown.
     """
     if spectrum.size is None:
         raise ValueError("a spectrum without the size of its matrix has no trace")
@@ -67,11 +68,11 @@ def block_measures(spectrum: Spectrum) -> BlockMeasures:
 def outside_blocks(full: Spectrum, blocks: Sequence[Spectrum]) -> float:
     """The share of the curvature outside the diagonal blocks, 1 − Σ_l ‖H_ll‖²_F / ‖H‖²_F.
 
-    Estimates of either part can make it slightly negative where the truth is near zero.
+    Estimation errors can make it slightly negative where the truth is near zero.
 
     Args:
         full: spectrum of H.
-        blocks: spectra of its diagonal blocks; together they must have all of its rows.
+        blocks: spectra of its diagonal blocks, which must cover all of its rows.
 
     Raises:
         ValueError: the sizes do not add up, or H is zero.
@@ -107,11 +108,11 @@ def directional_sharpness(operator: HessianOperator, direction: Tensor) -> float
 def gradient_heterogeneity(gradients: Mapping[str, Tensor]) -> float:
     """How unequal the blocks' gradients are: the standard deviation of ln(‖g_l‖ / √size_l) over the blocks l.
 
-    0 where all blocks have the same root mean square; 1 where they typically differ e-fold. Blocks whose gradient is
-    zero have no logarithm and are left out.
+    0 if all blocks have the same root mean square; 1 if they typically differ e-fold. Blocks with a zero gradient are
+    left out.
 
     Args:
-        gradients: one tensor a block.
+        gradients: one tensor per block.
 
     Raises:
         ValueError: fewer than two blocks have a gradient.
@@ -130,7 +131,7 @@ def one_one_norm(operator: HessianOperator | Preconditioned, *, probes: int = 50
 
     Args:
         operator: H.
-        probes: products; the relative error is about 1.6/√probes where rows count alike, less where many do.
+        probes: number of products; the relative error is about 1.6/√probes if one row dominates, less otherwise.
         seed: of the vectors.
 
     Source: Xie, Mohamadi and Li 2024, arXiv:2410.08198.

@@ -1,4 +1,4 @@
-"""The Hessian as an optimizer with a diagonal preconditioner sees it."""
+"""The Hessian preconditioned by Adam's diagonal D: D^{-1/2} H D^{-1/2}, and the step that Adam takes."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ class Preconditioned:
         return self.matmat(vector[None])[0]
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """The products with several vectors ``[k, size]``, one a row."""
+        """The products with the rows of ``vectors``, ``[k, size]``."""
         root = self._root.to(vectors.dtype)
         return self._operator.matmat(vectors * root) * root
 
 
 @dataclass(frozen=True)
 class AdamStep:
-    """What Adam does at a model's present weights.
+    """Adam's step at a model's present weights.
 
     Attributes:
-        scale: D, what it divides by, one tensor a trained parameter.
+        scale: D, by which the first moment is divided, one tensor per trained parameter.
         direction: the step per unit of learning rate, likewise.
-        source: ``moments``, the optimizer's own; or ``gradient``, the step that Adam would begin with here.
+        source: ``moments``, from the optimizer's state; or ``gradient``, Adam's first step from here.
     """
 
     scale: dict[str, Tensor]
@@ -66,12 +66,12 @@ class AdamStep:
 
 
 def adam_step(model: nn.Module, optimizer: Optimizer | None, gradient: dict[str, Tensor]) -> AdamStep:
-    """Adam's step by the moments of an optimizer that keeps both, by the gradient for any other.
+    """Adam's step from the moments of an optimizer that has both, from the gradient otherwise.
 
     Args:
-        model: whose weights.
-        optimizer: what trains it, if anything does.
-        gradient: one tensor a trained parameter.
+        model: with the weights.
+        optimizer: what trains it; None before training.
+        gradient: one tensor per trained parameter.
     """
     if optimizer is not None:
         with suppress(UserError):
@@ -81,29 +81,29 @@ def adam_step(model: nn.Module, optimizer: Optimizer | None, gradient: dict[str,
 
 
 def adam_scale(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """D = √v̂ + eps of an Adam or AdamW that has taken a step, one tensor a trained parameter.
+    """D = √v̂ + eps of an Adam or AdamW that has taken a step, one tensor per trained parameter.
 
     Raises:
-        UserError: the optimizer keeps no second moment for a parameter.
+        UserError: the optimizer has no moments for a parameter.
     """
     return {name: root for name, (root, _) in _moments(model, optimizer).items()}
 
 
 def first_scale(gradient: dict[str, Tensor], eps: float = 1e-8) -> dict[str, Tensor]:
-    """D = abs(g) + eps, what Adam divides by at its first step; for a model that has not been trained.
+    """D = abs(g) + eps of Adam's first step, for a model that has not been trained.
 
     Args:
-        gradient: one tensor a parameter.
+        gradient: one tensor per parameter.
         eps: of Adam.
     """
     return {name: value.abs() + eps for name, value in gradient.items()}
 
 
 def adam_direction(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """m̂ / (√v̂ + eps), the step that Adam last took per unit of learning rate, one tensor a trained parameter.
+    """m̂ / (√v̂ + eps), the step that Adam last took per unit of learning rate, one tensor per trained parameter.
 
     Raises:
-        UserError: the optimizer keeps no moments for a parameter.
+        UserError: the optimizer has no moments for a parameter.
     """
     return {name: mean / root for name, (root, mean) in _moments(model, optimizer).items()}
 

@@ -1,6 +1,7 @@
-"""What a run folder keeps of its curvature measurements: ``hessian/step_000100/`` and so on.
+"""The curvature measurements in a run folder: ``hessian/step_000100/`` and so on.
 
-The rows that a record keeps of measured spectra: one a block, one a pair of blocks, and some on the whole model.
+A measurement has one row per block (blocks.csv), per pair of blocks (distances.csv), per measure of the whole model
+(measures.csv) and per quadrature node (nodes.csv).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..errors import UserError
@@ -28,31 +30,13 @@ from .preconditioning import AdamStep
 from .spectrum import Spectrum, stack_probes
 
 FULL = "full"
-"""Name of the block that is the whole Hessian."""
+"""Name of the block that is the full Hessian."""
 
 ADAM = "adam_"
-"""Before the name of whatever is about the Hessian as Adam's preconditioner makes it."""
+"""Prefix of what is measured of the Hessian preconditioned by Adam."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class BlockRow:
-    """One row of blocks.csv.
-
-    Attributes:
-        block: its name.
-        probes: independent probes; 1 where all eigenvalues were computed.
-        exact: whether they were.
-        measures: of the block.
-        adam: of the block as Adam's preconditioner makes it; None where it was not measured.
-        gradient_norm: Euclidean norm of the block's gradient.
-    """
-
-    block: str
-    probes: int
-    exact: bool
-    measures: BlockMeasures
-    adam: BlockMeasures | None
-    gradient_norm: float
+MEASURES = tuple(field.name for field in fields(BlockMeasures))
+BLOCK_COLUMNS = ("block", "probes", "exact", *MEASURES, *(ADAM + name for name in MEASURES[1:]), "gradient_norm")
 
 
 @dataclass(frozen=True)
@@ -60,7 +44,7 @@ class ModelRow:
     """One row of measures.csv, on the model as a whole.
 
     Attributes:
-        measure: its name; that of a distance means the mean over all pairs of blocks.
+        measure: its name; for a distance the value is the mean over all pairs of blocks.
         sigma: the smoothing of a distance; empty elsewhere.
         value: what was measured.
         noise_floor: of a distance, the mean over pairs; None elsewhere.
@@ -77,27 +61,24 @@ def block_rows(
     spectra: Mapping[str, Spectrum],
     adam_spectra: Mapping[str, Spectrum],
     gradient: Mapping[str, Tensor],
-) -> list[BlockRow]:
-    """The rows of blocks.csv, in the order of the blocks.
+) -> list[dict[str, Any]]:
+    """The rows of blocks.csv, by column, in the order of the blocks.
 
     Args:
         blocks: those that were measured.
         spectra: by name of the block.
-        adam_spectra: the same of D^{-1/2} H D^{-1/2}, as far as they were measured.
-        gradient: one tensor a parameter.
+        adam_spectra: the same of D^{-1/2} H D^{-1/2}, where they were measured.
+        gradient: one tensor per parameter.
     """
     rows = []
     for block in blocks:
         spectrum, adam = spectra[block.name], adam_spectra.get(block.name)
+        preconditioned = {} if adam is None else asdict(block_measures(adam))
         rows.append(
-            BlockRow(
-                block=block.name,
-                probes=spectrum.probes,
-                exact=spectrum.exact,
-                measures=block_measures(spectrum),
-                adam=None if adam is None else block_measures(adam),
-                gradient_norm=float(torch.linalg.vector_norm(block.of(gradient))),
-            )
+            {"block": block.name, "probes": spectrum.probes, "exact": spectrum.exact}
+            | asdict(block_measures(spectrum))
+            | {ADAM + name: preconditioned.get(name) for name in MEASURES[1:]}
+            | {"gradient_norm": float(torch.linalg.vector_norm(block.of(gradient)))}
         )
     return rows
 
@@ -117,11 +98,11 @@ def model_rows(
     blocks: Sequence[Block],
     spectra: Mapping[str, Spectrum],
 ) -> Iterator[ModelRow]:
-    """What else is said about the whole model; a measure that does not exist here has no row.
+    """The measures of the whole model, apart from distances; a measure that does not exist here has no row.
 
     Args:
         operator: the Hessian of all trained parameters.
-        gradient: one tensor a parameter.
+        gradient: one tensor per parameter.
         step: what Adam does here.
         blocks: those that were measured, without the full Hessian.
         spectra: by name of the block, ``full`` among them if the full Hessian was measured.
@@ -144,11 +125,11 @@ def model_rows(
             yield ModelRow(name, "", value)
 
 
+Row = TypeVar("Row", DistanceRow, ModelRow)
+
 NODE_COLUMNS = ("block", "size", "probe", "node", "weight")
 DISTANCE_COLUMNS = tuple(field.name for field in fields(DistanceRow))
 MODEL_COLUMNS = tuple(field.name for field in fields(ModelRow))
-MEASURES = tuple(field.name for field in fields(BlockMeasures))
-BLOCK_COLUMNS = ("block", "probes", "exact", *MEASURES, *(ADAM + name for name in MEASURES[1:]), "gradient_norm")
 
 
 @dataclass(frozen=True)
@@ -157,19 +138,19 @@ class HessianMeasurement:
 
     Attributes:
         step: optimizer steps taken.
-        spectra: by name of the block; that of the whole Hessian, if it was measured, is called ``full``.
-        adam_spectra: the same of the blocks as Adam's preconditioner makes them, if they were measured.
-        blocks: for blocks.csv.
-        distances: for distances.csv.
-        adam_distances: those between the preconditioned blocks.
-        model: for measures.csv.
-        how: for measurement.json: all that the results depend on, in plain values.
+        spectra: by name of the block; that of the full Hessian, if it was measured, is called ``full``.
+        adam_spectra: the same of the blocks preconditioned by Adam, if they were measured.
+        blocks: rows of blocks.csv.
+        distances: rows of distances.csv.
+        adam_distances: rows of adam_distances.csv.
+        model: rows of measures.csv.
+        how: content of measurement.json: all that the results depend on, in plain values.
     """
 
     step: int
     spectra: Mapping[str, Spectrum]
     adam_spectra: Mapping[str, Spectrum]
-    blocks: Sequence[BlockRow]
+    blocks: Sequence[Mapping[str, Any]]
     distances: Sequence[DistanceRow]
     adam_distances: Sequence[DistanceRow]
     model: Sequence[ModelRow]
@@ -177,33 +158,35 @@ class HessianMeasurement:
 
 
 class HessianRecord:
-    """The curvature measurements in a folder, at most one of each step.
-
-    A measurement is written beside its place and moved there once it is whole.
+    """The curvature measurements in a folder, at most one per step; each is written to a temporary folder and renamed.
 
     Args:
-        folder: a run folder, or any other; made when something is written.
+        folder: a run folder, or any other; created on the first write.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "hessian"
 
     def path(self, step: int) -> Path:
-        """Where the measurement of a step lies."""
+        """The folder of a step's measurement."""
         return self.folder / f"step_{step:06d}"
 
-    def kept(self, step: int, fingerprint: str) -> Path:
-        """Where finished work of an unfinished measurement lies; each state of the model has a place of its own."""
+    def unfinished(self, step: int, fingerprint: str) -> Path:
+        """The cache folder of an unfinished measurement; each state of the model has its own."""
         return self.folder / "unfinished" / f"step_{step:06d}-{fingerprint}"
 
     def write(self, measurement: HessianMeasurement) -> None:
-        """Add the measurement of a step, in place of an earlier one, and drop the unfinished work on it."""
+        """Add the measurement of a step, replace an earlier one, and remove the cache of unfinished ones."""
         place = self.path(measurement.step)
         temporary = place.with_name(place.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         _write_table(temporary / "nodes.csv", NODE_COLUMNS, _node_rows(measurement.spectra))
-        _write_table(temporary / "blocks.csv", BLOCK_COLUMNS, map(_block_fields, measurement.blocks))
+        _write_table(
+            temporary / "blocks.csv",
+            BLOCK_COLUMNS,
+            [_as_texts(map(row.get, BLOCK_COLUMNS)) for row in measurement.blocks],
+        )
         _write_table(temporary / "distances.csv", DISTANCE_COLUMNS, map(_fields, measurement.distances))
         _write_table(temporary / "measures.csv", MODEL_COLUMNS, map(_fields, measurement.model))
         if measurement.adam_spectra:
@@ -215,7 +198,7 @@ class HessianRecord:
         self.drop_unfinished(measurement.step)
 
     def drop_unfinished(self, step: int) -> None:
-        """Remove what is kept of unfinished measurements of a step."""
+        """Remove the caches of unfinished measurements of a step."""
         for folder in self.folder.glob(f"unfinished/step_{step:06d}-*"):
             shutil.rmtree(folder)
         if (self.folder / "unfinished").exists() and not any((self.folder / "unfinished").iterdir()):
@@ -227,14 +210,14 @@ class HessianRecord:
         return sorted(int(match[1]) for match in found if match)
 
     def how(self, step: int) -> dict[str, Any]:
-        """How a step was measured; empty where it was not."""
+        """measurement.json of a step; empty if there is none."""
         try:
             return dict(json.loads((self.path(step) / "measurement.json").read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 
     def spectra(self, step: int, *, adam: bool = False) -> dict[str, Spectrum]:
-        """The spectra of a step by name of the block, in the model's order, to the bit as they were measured.
+        """The spectra of a step by name of the block, in the model's order, exactly as measured.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -268,13 +251,7 @@ class HessianRecord:
             UserError: the file is missing or damaged.
         """
         path = self.path(step) / ("adam_distances.csv" if adam else "distances.csv")
-        try:
-            return [
-                DistanceRow(**row | {key: float(row[key]) for key in ("value", "noise_floor")})  # type: ignore[arg-type]
-                for row in _read_table(path)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
+        return _read_rows(path, DistanceRow)
 
     def model(self, step: int) -> list[ModelRow]:
         """The measures of the whole model at a step.
@@ -282,38 +259,20 @@ class HessianRecord:
         Raises:
             UserError: the file is missing or damaged.
         """
-        path = self.path(step) / "measures.csv"
-        try:
-            return [
-                ModelRow(
-                    row["measure"],
-                    row["sigma"],
-                    float(row["value"]),
-                    float(row["noise_floor"]) if row["noise_floor"] else None,
-                )
-                for row in _read_table(path)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
+        return _read_rows(self.path(step) / "measures.csv", ModelRow)
 
 
 def _node_rows(spectra: Mapping[str, Spectrum]) -> Iterator[list[str]]:
     for block, spectrum in spectra.items():
         for probe, (nodes, weights) in enumerate(zip(spectrum.nodes.tolist(), spectrum.weights.tolist(), strict=True)):
             for node, weight in zip(nodes, weights, strict=True):
-                # repr gives back every float64 exactly.
+                # repr round-trips every float64.
                 yield [block, str(spectrum.size), str(probe), repr(node), repr(weight)]
 
 
 def _spectrum(probes: Iterable[Sequence[tuple[float, float]]], size: int) -> Spectrum:
     columns = [torch.tensor(list(probe), dtype=torch.float64).T for probe in probes]
     return stack_probes([(nodes, weights) for nodes, weights in columns], size)
-
-
-def _block_fields(row: BlockRow) -> list[str]:
-    plain = _as_texts([row.block, row.probes, row.exact])
-    adam = [None] * (len(MEASURES) - 1) if row.adam is None else list(asdict(row.adam).values())[1:]
-    return plain + _as_texts([*asdict(row.measures).values(), *adam, row.gradient_norm])
 
 
 def _fields(row: DistanceRow | ModelRow) -> list[str]:
@@ -329,6 +288,18 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def _read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a table as dataclasses; an empty cell is the column's default."""
+    rows = [{column: text for column, text in row.items() if text or column == "sigma"} for row in _read_table(path)]
+    try:
+        return TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        row, *column = first["loc"]
+        place = ".".join(map(str, column))
+        raise UserError(f"{path}: cannot be read: row {int(row) + 1}, {place}: {first['msg']}") from None
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The ``hessian`` section of a config."""
+"""The ``hessian`` section of a config; imports no torch."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from ..settings import Settings
 Percentage = Annotated[str, StringConstraints(pattern=r"^(100|\d{1,2}(\.\d+)?)%$")]
 
 Moment = NonNegativeInt | Percentage
-"""A number of optimizer steps, or a share of the run such as ``100%``."""
+"""A number of optimizer steps, or a percentage of the run such as ``100%``."""
 
 
 class HessianSettings(Settings):
-    """When the curvature of a run is measured, on what, and how exactly.
+    """When the curvature of a run is measured, on which examples and blocks, and how exact.
 
     Attributes:
-        every: steps between measurements; the first of them is before the first step.
-        at: further moments, as steps or as percentages of the run; 0, before the first step, unless given.
+        every: steps between measurements, from step 0 on.
+        at: further moments, as steps or as percentages of the run; 0, before the first step, by default.
         batches: fixed random batches of the training part over which the loss is the mean.
-        batch_size: examples in each of them, that is in one forward pass.
-        blocks: how the parameters are cut: ``weights`` (a block a weight matrix, attention cut into query, key and
+        batch_size: examples per batch, that is per forward pass.
+        blocks: how the parameters are cut: ``weights`` (one block per weight matrix, attention cut into query, key and
             value; no biases, no normalisation), ``default`` (the same with them), ``heads``, ``neurons`` or ``full``;
-            or a glob or several for names of the default partition.
-        full: whether the spectrum of the whole Hessian is measured besides.
-        adam: whether each block is measured besides as Adam's preconditioner makes it.
+            or one or several globs for names of the default partition.
+        full: also measure the spectrum of the full Hessian.
+        adam: also measure each block preconditioned by Adam.
         tolerance: Jensen–Shannon distance to the true density at which to stop, for densities smoothed with 1 % of
-            their range. ``null`` is the published scheme: every probe alone, and exactly ``steps`` steps.
-        steps: Lanczos steps; with a tolerance the most of them.
-        probes: independent probes; with a tolerance the most of them.
-        processes: on a CPU, so many blocks are measured at a time, each in a process with one thread. Not part of a
-            run's identity: it changes no number.
+            their range. ``null`` is the published scheme: each probe alone, exactly ``steps`` steps.
+        steps: Lanczos steps; with a tolerance, at most.
+        probes: independent probes; with a tolerance, at most.
+        processes: on a CPU, blocks measured at a time, each in a process with one thread. Not part of a run's
+            identity: it changes no number.
     """
 
     every: PositiveInt | None = None

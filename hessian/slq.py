@@ -1,15 +1,11 @@
 """Stochastic Lanczos quadrature: a matrix's spectrum from its products with random vectors.
 
+``slq`` is the published scheme, ``adaptive_slq`` stops at a tolerance, ``exact_spectrum`` computes all eigenvalues of a
+small matrix. Lanczos runs in block form (Golub and Underwood 1977): several probes in one Krylov space resolve a
+spectrum with a fraction of the products that they need one by one; the published scheme is the case of one probe.
+
 Sources: Ubaru, Chen and Saad 2017 (SIAM J. Matrix Anal. Appl. 38); for Hessians Ghorbani, Krishnan and Xiao 2019
 (arXiv:1901.10159); with 100 steps, 10 probes and blocks of parameters Zhang et al. 2024 (arXiv:2402.16788).
-
-Lanczos tridiagonalisation of a symmetric matrix that is known only by its products with vectors.
-
-The block form is used throughout (Golub and Underwood 1977): it starts from one probe or from several at once. Several
-probes in one Krylov space resolve a spectrum with a fraction of the products that the same probes need one by one. The
-published scheme is the special case of one probe.
-
-Small matrices, all of their eigenvalues.
 """
 
 from __future__ import annotations
@@ -30,13 +26,11 @@ Product = Callable[[Tensor], Tensor]
 
 
 class Lanczos:
-    """A Krylov space that grows step by step.
+    """Block Lanczos tridiagonalisation of a symmetric matrix.
 
-    After m steps with k probes the space has at most m · k dimensions. ``quadrature`` gives the eigenvalues θ of the
-    matrix restricted to it, and for each probe v the weights (v·y)² of the eigenvectors y: a Gauss quadrature, which
-    is exact for every polynomial up to degree 2m − 1 (Golub and Meurant 2010).
-
-    Where nothing is left to explore, a direction is dropped; ``step`` says so when the last one is.
+    After m steps with k probes the Krylov space has at most m · k dimensions. ``quadrature`` gives the eigenvalues θ of
+    the matrix restricted to it, and for each probe v the weights (v·y)² of the eigenvectors y: a Gauss quadrature,
+    exact for every polynomial up to degree 2m − 1 (Golub and Meurant 2010). Exhausted directions are dropped.
     """
 
     def __init__(self, product: Product, probes: Tensor, steps: int, *, reorthogonalize: bool = True) -> None:
@@ -44,10 +38,10 @@ class Lanczos:
 
         Args:
             product: the matrix.
-            probes: ``[k, size]``, of any length other than zero. Their type and device are those of the basis.
-            steps: the most steps there will be; the basis takes steps · k vectors.
-            reorthogonalize: keep the basis orthogonal to rounding, twice over. Without it only two steps' vectors are
-                kept; the density stays the same, but converged eigenvalues come several times.
+            probes: ``[k, size]``, not zero; their type and device are those of the basis.
+            steps: at most; the basis takes steps · k vectors.
+            reorthogonalize: orthogonalize twice against the whole basis. Without, only the vectors of two steps are in
+                memory; the density stays the same, but converged eigenvalues are repeated.
         """
         self._product = product
         self._breakdown = torch.finfo(probes.dtype).eps ** (2 / 3)
@@ -63,7 +57,7 @@ class Lanczos:
         self._used = 0
 
     def step(self) -> bool:
-        """Enlarge the space by one product of each current direction; False once the space is exhausted.
+        """Extend the space by one product per current direction; False once it is exhausted.
 
         Raises:
             FloatingPointError: a product is not finite.
@@ -71,7 +65,7 @@ class Lanczos:
         image = self._product(self._current)
         diagonal = image @ self._current.T
         if not torch.isfinite(diagonal).all():
-            raise FloatingPointError("a product with the matrix is no finite number")
+            raise FloatingPointError("a product with the matrix is NaN or infinite")
         image = image - diagonal @ self._current - self._coupling[-1].T @ self._previous
         if self._reorthogonalize:
             self._remember(self._current)
@@ -88,7 +82,7 @@ class Lanczos:
         return len(following) > 0
 
     def quadrature(self) -> tuple[Tensor, Tensor]:
-        """Nodes ``[n]`` in rising order and weights ``[k, n]``, in float64 on the CPU."""
+        """Nodes ``[n]`` in ascending order and weights ``[k, n]``, in float64 on the CPU."""
         starts = [0]
         for diagonal in self._diagonal:
             starts.append(starts[-1] + len(diagonal))
@@ -112,26 +106,26 @@ class Lanczos:
 def _orthonormal(rows: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
     """Orthonormal directions ``[r, size]`` and the mixture ``[k, r]`` with rows ≈ mixture @ directions.
 
-    What has a singular value of at most ``smallest`` is left out.
+    Directions with a singular value of at most ``smallest`` are dropped.
     """
     columns, triangle = torch.linalg.qr(rows.T)
     left, sizes, right = torch.linalg.svd(triangle, full_matrices=False)
-    kept = sizes > smallest
-    return (columns @ left[:, kept]).T, right.T[:, kept] * sizes[kept]
+    large = sizes > smallest
+    return (columns @ left[:, large]).T, right.T[:, large] * sizes[large]
 
 
 FEWEST_PROBES = 2
 """Without a second probe a spectrum has no error bar."""
 
-FIRST_LOOK = 8
-"""Steps after which an adaptive measurement looks for the first time whether it may stop."""
+FIRST_CHECK = 8
+"""Steps before an adaptive measurement first checks for convergence."""
 
-NEXT_LOOK = 1.25
-"""Each later look comes after this many times the steps of the one before."""
+CHECK_GROWTH = 1.25
+"""Ratio of the steps at one check to those at the check before."""
 
-STILL = 1e-3
-"""By what share of the range the smallest and largest node may move between two looks; eigenvalues far out are too few
-to matter in a density."""
+ENDS_TOLERANCE = 1e-3
+"""Share of the range by which λ_min and λ_max may move between two checks: outliers are too few to matter in a
+density."""
 
 
 def slq(
@@ -143,12 +137,12 @@ def slq(
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
 ) -> Spectrum:
-    """The published scheme: one Lanczos run a probe, of a fixed number of steps, but reorthogonalised.
+    """The published scheme: one Lanczos run per probe, with a fixed number of steps, but reorthogonalised.
 
     Args:
         matvec: from ``v`` of shape ``[size]`` to the matrix times v.
         size: rows of the symmetric matrix.
-        steps: of each run; one that has explored all it can reach stops before.
+        steps: of each run; a run stops early when its Krylov space is exhausted.
         probes: independent Gaussian vectors, each scaled to length 1.
         seed: of the probes.
         dtype: of the Lanczos vectors.
@@ -193,53 +187,53 @@ def adaptive_slq(
 ) -> Spectrum:
     """A spectrum whose smoothed density is within ``tolerance`` of the true one, as far as the limits allow.
 
-    All probes share one Krylov space, which grows until the density and its ends stop moving: until the last fifth of
-    the steps changed it by a Jensen–Shannon distance of at most the tolerance, and λ_min and λ_max by at most a
-    thousandth of the range. How many probes are needed is known before, see ``probes_needed``.
+    All probes share one Krylov space, which grows until the last fifth of the steps changed the density by a
+    Jensen–Shannon distance of at most the tolerance, and λ_min and λ_max by at most a thousandth of the range. The
+    number of probes is known before, see ``probes_needed``.
 
     Args:
         product: the matrix, for several vectors at once.
         size: its rows.
         tolerance: a Jensen–Shannon distance, as ``js_distance`` gives it.
-        steps: most Lanczos steps.
-        probes: most probes; at least two are used.
+        steps: at most.
+        probes: at most; at least two are used.
         seed: of the probes.
-        smoothing: at what width the density must be right. An absolute width that is much narrower than the spectrum
-            needs all the steps there are.
-        dtype: of the Lanczos vectors, of which steps · probes are kept.
-        device: where they are kept.
+        smoothing: the width at which the density must be right. An absolute width much narrower than the spectrum needs
+            all steps.
+        dtype: of the steps · probes Lanczos vectors.
+        device: of the Lanczos vectors.
         reorthogonalize: as in ``Lanczos``.
 
     Returns:
-        Nodes and weights ``[probes, steps · probes]``; the rows of the nodes are equal.
+        Nodes and weights ``[probes, steps · probes]``; all rows of the nodes are equal.
     """
     count = probes_needed(size, tolerance, smoothing, probes)
     starts = draw_probes(size, seed, range(count), dtype, device)
     lanczos = Lanczos(product, starts, steps, reorthogonalize=reorthogonalize)
     before: Spectrum | None = None
-    look = FIRST_LOOK
+    check = FIRST_CHECK
     for step in range(1, steps + 1):
         if not lanczos.step():
             return _shared_nodes(lanczos, size)
-        if step == look:
+        if step == check:
             now = _shared_nodes(lanczos, size)
-            if before is not None and _moved_little(before, now, smoothing, tolerance):
+            if before is not None and _has_converged(before, now, smoothing, tolerance):
                 return now
-            before, look = now, math.ceil(look * NEXT_LOOK)
+            before, check = now, math.ceil(check * CHECK_GROWTH)
     warnings.warn(f"after {steps} Lanczos steps the density still moves by more than {tolerance}", stacklevel=2)
     return _shared_nodes(lanczos, size)
 
 
 def probes_needed(size: int, tolerance: float, smoothing: Smoothing, most: int) -> int:
-    """How many probes bring the noise of the density down to the tolerance, between ``FEWEST_PROBES`` and ``most``.
+    """The number of probes that bring the noise of the density to the tolerance: ``FEWEST_PROBES`` to ``most``.
 
     An eigenvalue has the weight χ²₁/size. Smoothed with a share s of its range, a spectrum has at most 1/(2√π s)
-    independent places, 28 at one per cent, and with P probes the Jensen–Shannon distance to the truth is at most
-    √(places / (4 ln 2 · size · P)). What an absolute width amounts to is not known before; one per cent stands for it.
+    independent bins, 28 at 1 %, and with P probes the Jensen–Shannon distance to the truth is at most
+    √(bins / (4 ln 2 · size · P)). For an absolute width, whose share is not known before, 1 % is assumed.
     """
     share = smoothing.value if smoothing.relative else RELATIVE.value
-    places = 1 / (2 * math.sqrt(math.pi) * share)
-    wanted = math.ceil(places / (4 * math.log(2) * size * tolerance**2))
+    bins = 1 / (2 * math.sqrt(math.pi) * share)
+    wanted = math.ceil(bins / (4 * math.log(2) * size * tolerance**2))
     return max(FEWEST_PROBES, min(wanted, most))
 
 
@@ -250,7 +244,7 @@ def draw_probes(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Gaussian vectors ``[len(numbers), size]``; each depends on the seed and on its own number, not on the device."""
+    """Gaussian vectors ``[len(numbers), size]``; each depends on the seed and its number, not on the device."""
     generator = torch.Generator()
     rows = []
     for number in numbers:
@@ -260,12 +254,12 @@ def draw_probes(
 
 
 def one_by_one(matvec: Callable[[Tensor], Tensor]) -> Product:
-    """A product of several vectors from that of one."""
+    """A product with several vectors from one with a single vector."""
     return lambda vectors: torch.stack([matvec(vector) for vector in vectors])
 
 
-def _moved_little(before: Spectrum, now: Spectrum, smoothing: Smoothing, tolerance: float) -> bool:
-    reach = STILL * (now.largest - now.smallest)
+def _has_converged(before: Spectrum, now: Spectrum, smoothing: Smoothing, tolerance: float) -> bool:
+    reach = ENDS_TOLERANCE * (now.largest - now.smallest)
     ends = max(now.largest - before.largest, before.smallest - now.smallest)
     return ends <= reach and js_distance(before, now, sigma=smoothing) <= tolerance
 
@@ -282,7 +276,7 @@ ROWS_AT_ONCE = 32
 def dense_matrix(
     product: Product, size: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The symmetric matrix ``[size, size]`` behind a product, from ``size`` products; rounding is made symmetric.
+    """The matrix ``[size, size]`` of a product, from ``size`` products, symmetrized as (A + Aᵀ)/2.
 
     Args:
         product: the matrix, for several vectors at once.

@@ -1,7 +1,4 @@
-"""A spectrum as a quadrature: nodes and weights instead of all eigenvalues.
-
-Densities: spectra smoothed with a Gaussian.
-"""
+"""A spectrum as a quadrature (nodes and weights, not all eigenvalues), and its density smoothed with a Gaussian."""
 
 from __future__ import annotations
 
@@ -13,20 +10,20 @@ import torch
 from torch import Tensor
 
 SUM_TOLERANCE = 1e-5
-"""How far the weights of a probe may be from summing to one; they may come from a text file."""
+"""Allowed error in the sum of a probe's weights, which may come from a text file."""
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The eigenvalue distribution of a symmetric matrix, estimated once a probe.
+    """The eigenvalue distribution of a symmetric matrix, estimated once per probe.
 
     ``Σ_j weights[p, j] · f(nodes[p, j])`` estimates ``trace(f(H)) / size`` for each probe p. Short rows are padded
-    with one of their own nodes at weight 0.
+    with one of their nodes at weight 0.
 
     Attributes:
         nodes: ``[probes, nodes]``, in the units of the matrix.
         weights: ``[probes, nodes]``, not negative, each row sums to 1.
-        size: rows of the matrix; None where nobody knows.
+        size: rows of the matrix; None if unknown.
     """
 
     nodes: Tensor
@@ -69,7 +66,7 @@ class Spectrum:
         return (self.weights * self.nodes**power).sum(1)
 
     def pooled(self) -> tuple[Tensor, Tensor]:
-        """Nodes and weights of the mean over probes, both ``[nodes]``; nodes that all probes share come once."""
+        """Nodes and weights of the mean over probes, both ``[nodes]``; nodes that all probes share are not repeated."""
         if bool((self.nodes == self.nodes[:1]).all()):
             return self.nodes[0], self.weights.mean(0)
         return self.nodes.flatten(), self.weights.flatten() / self.probes
@@ -102,7 +99,7 @@ def stack_probes(rows: Sequence[tuple[Tensor, Tensor]], size: int | None) -> Spe
 
 
 CHUNK = 2**22
-"""Most numbers that smoothing a spectrum holds at once."""
+"""Numbers in memory at once while a spectrum is smoothed."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +126,15 @@ class Smoothing:
         if not self.relative:
             return self.value
         smallest, largest = min(s.smallest for s in spectra), max(s.largest for s in spectra)
-        # All eigenvalues equal: any width shows that, but zero cannot be divided by.
+        # All eigenvalues are equal: any positive width will do.
         return self.value * ((largest - smallest) or abs(largest) or 1.0)
 
 
 PUBLISHED = Smoothing(math.sqrt(1e-5))
-"""σ² = 1e-5, as in the code of Zhang et al. 2024. Blocks much narrower than 3e-3 look all alike under it."""
+"""σ² = 1e-5, as in the code of Zhang et al. 2024. It cannot tell blocks apart that are much narrower than 3e-3."""
 
 RELATIVE = Smoothing(0.01, relative=True)
-"""One per cent of the range."""
+"""1 % of the range."""
 
 
 def smoothing_grid(*spectra: Spectrum, sigma: float | Smoothing, points: int = 2000) -> Tensor:
@@ -153,7 +150,7 @@ def density(spectrum: Spectrum, grid: Tensor, *, sigma: float | Smoothing = PUBL
     Args:
         spectrum: the nodes and weights.
         grid: ``[points]``, where to evaluate it.
-        sigma: the Gaussian's standard deviation, or how to find it.
+        sigma: the Gaussian's standard deviation, absolute or relative.
 
     Returns:
         ``[points]`` in float64; integrates to 1 over all numbers.

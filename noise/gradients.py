@@ -12,21 +12,17 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..models.modules import has_batch_norm, in_mode
 from ..seeds import derive_seed
 from ..tasks.base import Batch, Loss
+from ..tasks.gradients import loss_with, mean_gradient, trained_parameters
 from .settings import Mode
 
 Gradient = list[Tensor]
 """One tensor per trained parameter, in the order of ``trained_parameters``."""
-
-
-def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters with ``requires_grad``, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def reference_gradient(
@@ -47,7 +43,7 @@ def reference_gradient(
     """
     with frozen(model, mode):
         torch.manual_seed(derive_seed(seed, "reference dropout"))
-        return mean_gradient(model, loss, batches)
+        return list(mean_gradient(model, loss, batches).values())
 
 
 def batch_noise(
@@ -79,36 +75,9 @@ def batch_noise(
     for number, micro_batches in enumerate(batches):
         with frozen(model, mode):
             torch.manual_seed(derive_seed(seed, "batch dropout", number))
-            noise = mean_gradient(model, loss, micro_batches)
+            noise = list(mean_gradient(model, loss, micro_batches).values())
         torch._foreach_sub_(noise, reference)
         yield [layer[None] for layer in noise]
-
-
-def mean_gradient(model: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Gradient:
-    """The gradient of the mean loss over all terms of all batches; ``.grad`` of the parameters is not touched.
-
-    Raises:
-        FloatingPointError: it is NaN or infinite.
-        ValueError: there is no loss term.
-    """
-    parameters = list(trained_parameters(model).values())
-    gradient: Gradient = []
-    terms: Tensor | float = 0
-    for batch in batches:
-        total, count = loss(model, batch)
-        # A parameter that the loss does not use has the gradient zero.
-        part = list(torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True))
-        terms = terms + count
-        if gradient:
-            torch._foreach_add_(gradient, part)
-        else:
-            gradient = part
-    if not gradient or not terms:
-        raise ValueError("noise: there is no loss term to take the gradient of")
-    torch._foreach_div_(gradient, terms)
-    if not torch.isfinite(nn.utils.get_total_norm(gradient)):
-        raise FloatingPointError("a gradient is NaN or infinite")
-    return gradient
 
 
 @contextmanager
@@ -185,13 +154,11 @@ def example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
     Raises:
         RuntimeError: the model cannot be vectorised.
     """
-    mean_loss = _MeanLoss(model, loss)
-    parameters = {f"model.{name}": parameter.detach() for name, parameter in trained_parameters(model).items()}
+    parameters = {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
 
     def loss_of(values: dict[str, Tensor], example: Batch) -> Tensor:
-        batch_of_one = {name: tensor[None] for name, tensor in example.items()}
-        result: Tensor = functional_call(mean_loss, values, (batch_of_one,))
-        return result
+        total, count = loss_with(model, loss, values, {name: tensor[None] for name, tensor in example.items()})
+        return total / count
 
     # Fused attention kernels have no batching rule: vmap would run them one example at a time.
     with sdpa_kernel(SDPBackend.MATH):
@@ -221,19 +188,6 @@ def chunk_size(model: nn.Module) -> int:
     """How many single-example gradients fit into ``CHUNK_BYTES``, at least 1."""
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(model).values())
     return max(1, CHUNK_BYTES // size)
-
-
-class _MeanLoss(nn.Module):
-    """A model and its loss as one module, for ``functional_call``."""
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model = model
-        self._loss = loss
-
-    def forward(self, batch: Batch) -> Tensor:
-        total, count = self._loss(self.model, batch)
-        return total / count
 
 
 def _first_line(error: Exception) -> str:

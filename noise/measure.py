@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..progress import Track, untracked
 from ..seeds import derive_seed
 from ..tasks.base import Batch
+from ..tasks.gradients import trained_parameters
 from .gradients import (
     Gradient,
     Loss,
@@ -30,7 +31,6 @@ from .gradients import (
     example_mode,
     example_noise,
     reference_gradient,
-    trained_parameters,
 )
 from .record import NoiseRow
 from .references import effective_dimension

@@ -24,7 +24,7 @@ import torch
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "benchmarks.md"
-BENCHES = ("optimizers", "training", "noise", "hessian_libraries", "sweep", "hessian")
+BENCHES = ("optimizers", "training", "noise", "sweep", "hessian")
 BEGIN, END = "<!-- written by make bench: begin -->\n", "<!-- written by make bench: end -->\n"
 ROWS = "WHYADAM_BENCH_ROWS"
 """Environment variable: a CSV file to which ``record`` appends."""

@@ -24,14 +24,13 @@ from whyadam.noise.gradients import (
     batch_noise,
     example_gradients,
     looped_example_gradients,
-    mean_gradient,
     reference_gradient,
-    trained_parameters,
 )
 from whyadam.noise.measure import NoiseDraw
 from whyadam.noise.settings import NoiseSettings
 from whyadam.noise.sketch import Reduction
 from whyadam.tasks import Batch, build_problem
+from whyadam.tasks.gradients import mean_gradient, trained_parameters
 from whyadam.training.devices import choose_device, to_device
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quick" / "bert_nano_kjv.yaml"

@@ -8,8 +8,7 @@ from functools import cached_property, partial
 from torch.optim import Optimizer
 
 from ..configs.schema import Experiment
-from ..hessian.measure import measure_hessian
-from ..hessian.parallel import fixed_batches
+from ..hessian.measure import fixed_batches, measure_hessian
 from ..hessian.record import HessianRecord
 from ..hessian.settings import HessianSettings, Moment
 from ..optimizers import build_optimizer

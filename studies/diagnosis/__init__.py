@@ -1,1 +1,1 @@
-"""A user's own model and data, measured before training and compared with the networks of the studies."""
+"""Measure a model before training and compare it with the networks of the study ``blocks_and_gap``."""

@@ -1,10 +1,7 @@
-"""Noise, curvature and labels of an untrained network: the measures that the study ``blocks_and_gap`` has of others.
+"""Noise, curvature and class imbalance of an untrained network: the measures that ``blocks_and_gap`` has of others.
 
-How unequal in frequency the classes of a data set are, read off its batches.
-
-Second derivatives of operations for which torch has only first ones, where there is another way to compute them.
-
-What a diagnosis will compute, known before it is begun.
+``make_plan`` says what will be computed, ``diagnose`` computes it. Class imbalance is counted from the batches on their
+way to the noise measurement.
 """
 
 from __future__ import annotations
@@ -32,15 +29,16 @@ from ...hessian.blocks import Block, select_blocks
 from ...hessian.distances import distance_rows, heterogeneity
 from ...hessian.measures import gradient_heterogeneity
 from ...hessian.operators import mean_gradient
-from ...hessian.parallel import Site, Target
+from ...hessian.parallel import Inputs, Job
 from ...models.modules import has_batch_norm
-from ...noise.gradients import batch_noise, reference_gradient, trained_parameters
+from ...noise.gradients import batch_noise, reference_gradient
 from ...noise.measure import tail_rows
 from ...noise.report import TailRow
 from ...noise.settings import NoiseSettings
 from ...noise.sketch import ALL, Reduction
 from ...progress import track
 from ...seeds import derive_seed
+from ...tasks.gradients import trained_parameters
 from ..quantities import ABSOLUTE, COORDINATE_TAIL, JS_DISTANCE, NORM_TAIL, RELATIVE
 from .subject import Subject
 
@@ -49,13 +47,13 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Imbalance:
-    """The classes of the labels that were seen.
+    """The class frequencies of the labels that were seen.
 
     Attributes:
-        labels: how many labels.
-        classes: how many different ones; rare classes that were not seen count for nothing.
-        relative_entropy: entropy of their frequencies over that of equal ones, ln(classes); 1 if all are equal.
-        rarest_half: share of the classes that together have the rarer half of the labels; 0.5 if all are equal.
+        labels: their number.
+        classes: the number of different ones; classes that were not seen are unknown.
+        relative_entropy: entropy of the frequencies over its maximum, ln(classes); 1 if all are equal.
+        rarest_half: share of the classes that together hold the rarer half of the labels; 0.5 if all are equal.
     """
 
     labels: int
@@ -65,13 +63,13 @@ class Imbalance:
 
 
 class LabelCounts:
-    """Counts the labels of batches while they pass by."""
+    """Counts the labels in a stream of batches."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
 
     def track(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches, counted."""
+        """The same batches; their labels are counted."""
         for batch in batches:
             labels = find_labels(batch)
             if labels is not None:
@@ -80,12 +78,12 @@ class LabelCounts:
             yield batch
 
     def imbalance(self) -> Imbalance | None:
-        """What was counted; None if there were fewer than two classes."""
+        """The imbalance; None if there were fewer than two classes."""
         if len(self._counts) < 2:
             return None
         counts = np.sort(np.fromiter(self._counts.values(), dtype=np.float64))
         shares = counts / counts.sum()
-        # A class on the boundary counts with the part of it that belongs to the rarer half.
+        # A class on the boundary counts with its share in the rarer half.
         rarest = np.interp(0.5, [0.0, *np.cumsum(shares)], np.arange(len(shares) + 1))
         return Imbalance(
             labels=int(counts.sum()),
@@ -96,10 +94,10 @@ class LabelCounts:
 
 
 def find_labels(batch: Any) -> Tensor | None:
-    """The labels of a batch, as far as its form tells; negative ones stand for none.
+    """The labels of a batch; negative ones are ignored labels.
 
-    They are ``batch["labels"]`` or ``batch["label"]``, the last part of a tuple or list, or the batch itself, whose
-    tokens are then the labels; None if that is no tensor of integers.
+    They are ``batch["labels"]`` or ``batch["label"]``, the last element of a tuple or list, or the batch itself
+    (tokens); None if that is not a tensor of integers.
     """
     if isinstance(batch, Mapping):
         found = batch.get("labels", batch.get("label"))
@@ -113,9 +111,9 @@ def find_labels(batch: Any) -> Tensor | None:
 
 @contextmanager
 def twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Inside, recurrent layers compute without cuDNN, and hard sigmoids (as in MobileNetV3) from ReLU6.
+    """Inside, operations without a second derivative are replaced by equal ones: cuDNN's RNNs, hard sigmoids.
 
-    The values are the same but for rounding. Fused attention is replaced where the curvature is computed.
+    Fused attention is replaced in ``hessian.operators``.
     """
     is_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     with torch.backends.cudnn.flags(enabled=False) if is_recurrent else nullcontext(), _Substituting():
@@ -137,7 +135,7 @@ class _Substituting(TorchFunctionMode):
 
 
 REFERENCE_TIMES = 2
-"""The reference gradient is that of so many times the mini-batches of the noise, as in the study."""
+"""Mini-batches of the reference gradient over those of the noise, as in the study."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +143,11 @@ class Plan:
     """What a diagnosis will compute.
 
     Attributes:
-        batches: mini-batches, hence samples of the noise.
+        batches: mini-batches, that is samples of the noise.
         blocks: whose spectra are measured.
-        effort: Lanczos steps and probes of each of them.
-        gradients: of mini-batches, at most.
-        products: of blocks of the Hessian with vectors.
+        effort: Lanczos steps and probes per block.
+        gradients: number of mini-batch gradients, at most.
+        products: number of Hessian-vector products of blocks.
     """
 
     batches: int
@@ -163,11 +161,11 @@ def make_plan(subject: Subject, *, batches: int, probes: int, steps: int, blocks
     """What a diagnosis will compute.
 
     Args:
-        subject: what is diagnosed.
+        subject: the network with its data.
         batches: samples of the noise.
-        probes: of each block.
-        steps: Lanczos steps of each probe.
-        blocks: at most so many weight matrices, spread evenly over the network; or globs for names of blocks.
+        probes: per block.
+        steps: Lanczos steps per probe.
+        blocks: at most this many weight matrices, evenly spaced over the network; or globs for names of blocks.
 
     Raises:
         UserError: no block has such a name.
@@ -184,31 +182,31 @@ def make_plan(subject: Subject, *, batches: int, probes: int, steps: int, blocks
 
 
 def _spread(blocks: Sequence[Block], count: int) -> list[Block]:
-    """So many of the blocks, evenly spaced from the first to the last."""
+    """``count`` of the blocks, evenly spaced from the first to the last."""
     if count >= len(blocks):
         return list(blocks)
     return [blocks[round(place * (len(blocks) - 1) / max(1, count - 1))] for place in range(count)]
 
 
 TAILS = {"norm_tail0": NORM_TAIL, "coordinate_tail0": COORDINATE_TAIL}
-"""Statistics of the noise by the name that the study's summary has for their ratio to the control."""
+"""Tail statistics, by the study's quantity for their ratio to the control."""
 
 DISTANCES = {
     "js0": (JS_DISTANCE, RELATIVE),
     "js0_absolute": (JS_DISTANCE, ABSOLUTE),
     "scale_free_js0": (f"scale_free_{JS_DISTANCE}", RELATIVE),
 }
-"""Distances between blocks and their smoothing, by the name that the study's summary has for their mean."""
+"""Distance and smoothing, by the study's quantity for the mean over pairs of blocks."""
 
 
 @dataclass(frozen=True)
 class Tail:
-    """A tail index and the range that holds 95 % of Gaussian surrogates of the same noise.
+    """A tail index and the 95 % range of Gaussian surrogates of the same noise.
 
     Attributes:
         index: Hill's estimate of α.
         control_low: lower end of the Gaussian range.
-        control_high: its upper end.
+        control_high: upper end.
         verdict: of the index against that range.
     """
 
@@ -219,13 +217,13 @@ class Tail:
 
     @property
     def over_control(self) -> float:
-        """The index over the geometric middle of the Gaussian range; less than 1 is heavier than Gaussian."""
+        """The index over the geometric mean of the Gaussian range's ends; below 1 is heavier than Gaussian."""
         return self.index / sqrt(self.control_low * self.control_high)
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A mean distance between the spectra of all pairs of blocks, in bits, and what noise alone would give."""
+    """The mean Jensen–Shannon distance over all pairs of blocks, and its noise floor."""
 
     value: float
     noise_floor: float
@@ -233,19 +231,19 @@ class Distance:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was measured of an untrained network.
+    """The measures of an untrained network.
 
     Attributes:
         name: of the subject.
-        plan: what it cost to compute.
-        overall: the verdict on the noise as a whole, of many statistics together.
-        tails: by the keys of ``TAILS``; a statistic that cannot be had is missing.
+        plan: what was computed.
+        overall: the verdict on the noise, of all statistics together.
+        tails: by the keys of ``TAILS``; a statistic that does not exist is missing.
         distances: by the keys of ``DISTANCES``; empty if there are fewer than two blocks.
         gradient_heterogeneity: standard deviation of the logarithms of the blocks' root-mean-square gradients; None of
             fewer than two blocks.
         batch_norm: whether the network has BatchNorm, which does nothing where curvature is measured.
-        imbalance: of the labels; None where the batches do not tell them.
-        seconds: taken, by part.
+        imbalance: of the labels; None if the batches have none that can be recognised.
+        seconds: by part.
     """
 
     name: str
@@ -260,7 +258,7 @@ class Diagnosis:
 
     @property
     def values(self) -> dict[str, float]:
-        """What can be compared with the study's networks, by the names of its summary."""
+        """The measures that the study has of its networks, by the names of its quantities."""
         values = {name: tail.over_control for name, tail in self.tails.items()}
         values |= {name: distance.value for name, distance in self.distances.items()}
         if self.gradient_heterogeneity is not None:
@@ -269,10 +267,10 @@ class Diagnosis:
 
 
 def diagnose(subject: Subject, plan: Plan) -> Diagnosis:
-    """Measure what was planned; the model is left as it was found.
+    """Measure what was planned; the model is unchanged afterwards.
 
     Raises:
-        UserError: a gradient or a loss is no finite number, there are too few batches, or the model cannot be
+        UserError: a gradient or a loss is NaN or infinite, there are too few batches, or the model cannot be
             differentiated twice.
     """
     labels = LabelCounts()
@@ -299,7 +297,7 @@ def diagnose(subject: Subject, plan: Plan) -> Diagnosis:
 
 
 def _noise(subject: Subject, plan: Plan, labels: LabelCounts) -> dict[str, TailRow]:
-    """The tail report of the whole model, by statistic; the seeds are those of a run that measures at step 0."""
+    """The tail report of the whole model, by statistic, with the seeds of a run that measures at step 0."""
     model, seed = subject.model, derive_seed(subject.seed, "noise", 0)
     passes = subject.reference(REFERENCE_TIMES * plan.batches)
     total = length_hint(passes, REFERENCE_TIMES * plan.batches)
@@ -314,13 +312,13 @@ def _noise(subject: Subject, plan: Plan, labels: LabelCounts) -> dict[str, TailR
 
 
 def _curvature(subject: Subject, plan: Plan) -> tuple[dict[str, Distance], float | None]:
-    """Mean distances between the blocks, and how unequal their gradients are."""
-    site = Site(subject.model, subject.loss, subject.curvature, {}, plan.effort, subject.seed)
+    """Mean distances between the blocks, and the heterogeneity of their gradients."""
+    inputs = Inputs(subject.model, subject.loss, subject.curvature, {}, plan.effort, subject.seed)
     try:
         gradient = mean_gradient(subject.model, subject.loss, subject.curvature)
         with tempfile.TemporaryDirectory() as folder:
             spectra = {
-                block.name: site.measure(Target("hessian", block), Path(folder))
+                block.name: inputs.measure(Job("hessian", block), Path(folder))
                 for block in track("curvature", plan.blocks, len(plan.blocks))
             }
     except UserError as error:

@@ -1,7 +1,4 @@
-"""A diagnosis in words, as a table and as JSON.
-
-Where a diagnosis lies among the networks of the study ``blocks_and_gap``, and what such values meant there.
-"""
+"""A diagnosis beside the networks of the study ``blocks_and_gap``: sentences, tables, JSON, panels of a figure."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+
+from pydantic_core import to_json
 
 from ...errors import UserError
 from ...figures.predictors import Panel
@@ -23,7 +21,7 @@ from .measuring import Diagnosis, Plan
 SHIPPED = Path(__file__).parents[2] / "docs" / "summaries" / "blocks_and_gap.quick.csv"
 
 GAP = "gap"
-"""Quantity of the summary: how much higher SGD ends than Adam, over how far Adam came."""
+"""Quantity of the summary: (SGD - Adam) / (start - Adam) in evaluation loss."""
 
 BySubject = Mapping[str, Sequence[float]]
 """Values over seeds by network."""
@@ -31,13 +29,13 @@ BySubject = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks that were measured at the start and trained with SGD and with Adam.
+    """Networks that were measured before training and trained with SGD and with Adam.
 
     Attributes:
-        study: where.
-        scale: how large the study was.
-        quantities: by the name of the quantity, that of the network: one value a seed.
-        at_edge: those for which the best learning rate of SGD or Adam lies at the edge of what was tried.
+        study: its name.
+        scale: of the study.
+        quantities: by quantity and network, one value per seed.
+        at_edge: networks whose best learning rate, of SGD or Adam, lies at the edge of the grid.
     """
 
     study: str
@@ -47,27 +45,27 @@ class Networks:
 
     @property
     def gap(self) -> BySubject:
-        """How far SGD ends above Adam, by network; of those whose runs did not diverge."""
+        """The gap by network, without networks with a diverged run."""
         return _finite_values(self.quantities[GAP])
 
     def measured(self, quantity: str) -> BySubject:
-        """A quantity by network, of those that have a gap too."""
+        """A quantity by network, of those that have a gap."""
         gap = self.gap
         return {name: of for name, of in _finite_values(self.quantities.get(quantity, {})).items() if name in gap}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measure of a diagnosis beside the same of the networks.
+    """One measure of a diagnosis beside that of the networks.
 
     Attributes:
         measure: its name.
         value: of the diagnosis.
-        lowest: the lowest mean over seeds of a network; None if no network has the measure.
-        highest: the highest of them.
-        networks: how many have the measure.
-        below: how many of them have a lower value than the diagnosis.
-        correlation: Spearman's, of the measure and the gap over the networks; None if they are too few or all equal.
+        lowest: the lowest mean over seeds among the networks; None if no network has the measure.
+        highest: the highest.
+        networks: number of networks with the measure.
+        below: number of them with a lower value than the diagnosis.
+        correlation: Spearman's, of measure and gap over the networks; None if there are too few or all are equal.
     """
 
     measure: str
@@ -84,7 +82,7 @@ class Comparison:
         return self.correlation is not None and not self.correlation.low <= 0 <= self.correlation.high
 
     def sentence(self) -> str:
-        """What the value meant in the study, no more than the numbers say."""
+        """What the value meant in the study."""
         if self.lowest is None or self.highest is None:
             return "the study has no network with this measure."
         place = f"{self.value:.3g} is above {self.below} of {self.networks} networks"
@@ -109,7 +107,7 @@ def read_networks(path: Path = SHIPPED) -> Networks:
         path: its summary, with the quantity ``gap``.
 
     Raises:
-        UserError: it cannot be read, or is of another study.
+        UserError: it cannot be read, or belongs to another study.
     """
     rows = read_summary(path)
     quantities: dict[str, dict[str, list[float]]] = {}
@@ -122,12 +120,12 @@ def read_networks(path: Path = SHIPPED) -> Networks:
 
 
 def compare(values: Mapping[str, float], networks: Networks) -> list[Comparison]:
-    """Each measure of a diagnosis beside the networks'."""
+    """Compare each measure of a diagnosis with the networks."""
     return [_compare(measure, value, networks) for measure, value in values.items()]
 
 
 def uncertainty(networks: Networks, measures: int) -> list[str]:
-    """Sentences on how little the comparison is worth."""
+    """Sentences on the limits of the comparison."""
     gaps = [mean(of_seeds) for of_seeds in networks.gap.values()]
     above = sum(gap > 0 for gap in gaps)
     sentences = [
@@ -177,17 +175,17 @@ LABELS = {
     "scale_free_js0": "scale-free JS0, sigma 1 %",
     "gradient_heterogeneity": "gradient heterogeneity",
 }
-"""What people read, by the names of the study's summary."""
+"""Labels in tables, by quantity of the study."""
 
 COMPARED = LABELS | {
     "norm_tail0": "norm tail over Gaussian",
     "coordinate_tail0": "coordinate tail over Gaussian",
 }
-"""The same for what is compared: of a tail the index over the middle of its Gaussian control."""
+"""Labels of comparisons: a tail index is divided by the middle of its Gaussian control."""
 
 
 def describe_plan(plan: Plan) -> str:
-    """What will be computed, in a line."""
+    """The plan in one line."""
     return (
         f"planned: up to {plan.gradients} gradients of mini-batches, and {plan.products} Hessian products in "
         f"{len(plan.blocks)} blocks ({plan.effort.probes} probes of {plan.effort.steps} steps each)"
@@ -195,13 +193,13 @@ def describe_plan(plan: Plan) -> str:
 
 
 def describe_cost(diagnosis: Diagnosis) -> str:
-    """What it took, in a line."""
+    """The time it took, in one line."""
     noise, curvature = diagnosis.seconds["noise"], diagnosis.seconds["curvature"]
     return f"took {noise:.0f} s for the gradients and {curvature:.0f} s for the Hessian products"
 
 
 def measured_table(diagnosis: Diagnosis) -> str:
-    """What was measured, beside what noise alone would give."""
+    """Each measure beside its control or noise floor."""
     return aligned(("measure", "value", "to compare with", "verdict"), _measured(diagnosis))
 
 
@@ -212,7 +210,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def sentences(diagnosis: Diagnosis, comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """What each value meant in the study, and which values mean nothing."""
+    """What each value meant in the study, and which values are not above their noise."""
     for comparison in comparisons:
         yield f"{COMPARED[comparison.measure]}: {comparison.sentence()}"
     for name, distance in diagnosis.distances.items():
@@ -228,7 +226,7 @@ def sentences(diagnosis: Diagnosis, comparisons: Sequence[Comparison]) -> Iterat
 
 
 def panels(diagnosis: Diagnosis, comparisons: Sequence[Comparison], networks: Networks) -> list[Panel]:
-    """What is to be drawn: a panel a measure that is compared."""
+    """One panel per comparison."""
     floors = {name: distance.noise_floor for name, distance in diagnosis.distances.items()}
     return [
         Panel(
@@ -242,28 +240,29 @@ def panels(diagnosis: Diagnosis, comparisons: Sequence[Comparison], networks: Ne
     ]
 
 
-def as_json(diagnosis: Diagnosis, comparisons: Sequence[Comparison], words: Sequence[str]) -> dict[str, Any]:
-    """All of it in plain values; what is no finite number is null."""
+def as_json(diagnosis: Diagnosis, comparisons: Sequence[Comparison], words: Sequence[str]) -> bytes:
+    """All results as JSON; NaN and infinity become null."""
     plan = diagnosis.plan
-    effort = {"steps": plan.effort.steps, "probes": plan.effort.probes}
-    cost = {"gradients_at_most": plan.gradients, "hessian_products": plan.products, "seconds": dict(diagnosis.seconds)}
-    tails = {name: {**asdict(tail), "over_control": tail.over_control} for name, tail in diagnosis.tails.items()}
-    found: dict[str, Any] = {
+    found = {
         "name": diagnosis.name,
         "batches": plan.batches,
-        **effort,
+        "steps": plan.effort.steps,
+        "probes": plan.effort.probes,
         "blocks": [block.name for block in plan.blocks],
-        "cost": cost,
+        "cost": {
+            "gradients_at_most": plan.gradients,
+            "hessian_products": plan.products,
+            "seconds": diagnosis.seconds,
+        },
         "noise_verdict": diagnosis.overall,
-        "tails": tails,
-        "distances": {name: asdict(distance) for name, distance in diagnosis.distances.items()},
+        "tails": {name: asdict(tail) | {"over_control": tail.over_control} for name, tail in diagnosis.tails.items()},
+        "distances": diagnosis.distances,
         "gradient_heterogeneity": diagnosis.gradient_heterogeneity,
-        "imbalance": asdict(diagnosis.imbalance) if diagnosis.imbalance else None,
-        "comparisons": [{**asdict(one), "predicts": one.predicts} for one in comparisons],
-        "in_words": list(words),
+        "imbalance": diagnosis.imbalance,
+        "comparisons": [asdict(one) | {"predicts": one.predicts} for one in comparisons],
+        "in_words": words,
     }
-    finite: dict[str, Any] = _finite(found)
-    return finite
+    return to_json(found, indent=2, inf_nan_mode="null") + b"\n"
 
 
 def _measured(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str, str]]:
@@ -303,11 +302,3 @@ def _compared(comparison: Comparison) -> tuple[str, ...]:
 def _interval(comparison: Comparison) -> str:
     effect = comparison.correlation
     return "" if effect is None else f"{effect.value:+.2f} ({effect.low:+.2f} to {effect.high:+.2f})"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,4 @@
-"""What is diagnosed: an untrained model, its loss and its data, from a config.
-
-A user's own model, data and loss as the subject of a diagnosis, with a clear word where one of them does not fit.
-"""
+"""The subject of a diagnosis: an untrained model with its loss and data, from a config or from a user's functions."""
 
 from __future__ import annotations
 
@@ -14,39 +11,41 @@ from torch import Tensor, nn
 
 from ...configs.schema import Experiment
 from ...errors import UserError
-from ...hessian.parallel import fixed_batches
+from ...hessian.measure import fixed_batches
 from ...hessian.settings import HessianSettings
-from ...noise.gradients import frozen, trained_parameters
+from ...noise.gradients import frozen
 from ...noise.measure import NoiseDraw
 from ...noise.settings import NoiseSettings
 from ...seeds import derive_seed
 from ...settings import import_by_name
+from ...tasks.base import Loss
+from ...tasks.gradients import trained_parameters
 from ...tasks.problem import build_problem
 from ...training.devices import choose_device, to_device
 
 CURVATURE_EXAMPLES = 8
-"""Over so many examples the loss is taken whose curvature is measured, as in the study that is compared with."""
+"""Examples over which the curvature is measured, as in the study."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An untrained model with what is needed to measure it.
+    """An untrained model with its loss and data.
 
     Attributes:
-        name: what the results are called.
-        source: the option or file that it comes from, for error messages.
+        name: of the results.
+        source: the option or file it comes from, for error messages.
         model: as built.
         loss: from the model and a batch to the summed loss and the number of its terms.
-        reference: so many mini-batches, or fewer if there are no more, as batches of one forward pass each.
-        mini_batches: so many mini-batches, each as the batches that make it up.
-        curvature: the batches over which the curvature is that of the mean loss.
-        seed: of all that is drawn.
+        reference: the batches of n mini-batches (or fewer if there are no more), one per forward pass.
+        mini_batches: n mini-batches, each as its micro-batches.
+        curvature: the batches whose mean loss has the curvature.
+        seed: of everything random.
     """
 
     name: str
     source: str
     model: nn.Module
-    loss: Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
+    loss: Loss
     reference: Callable[[int], Iterable[Any]]
     mini_batches: Callable[[int], Iterable[Iterable[Any]]]
     curvature: Sequence[Any]
@@ -54,14 +53,14 @@ class Subject:
 
 
 def subject_of_config(experiment: Experiment, source: str) -> Subject:
-    """The subject of a config: the same batches, and hence the same numbers, as at step 0 of a run.
+    """The subject of a config: the same batches, and so the same numbers, as at step 0 of a run.
 
     Args:
-        experiment: ``noise.batch_size`` and the batches of ``hessian`` count if they are given.
+        experiment: its ``noise.batch_size`` and the batches of its ``hessian`` section are used if given.
         source: the config's file.
 
     Raises:
-        UserError: the model or the data cannot be had, or there are too few examples.
+        UserError: the model or the data cannot be loaded, or there are too few examples.
     """
     training, seed = experiment.training, experiment.seed
     device = choose_device(training.device)
@@ -70,24 +69,24 @@ def subject_of_config(experiment: Experiment, source: str) -> Subject:
     draw = NoiseDraw(problem.train, batch_size, training.micro_batch_size, derive_seed(seed, "noise", 0))
     curvature = fixed_batches(problem.train, experiment.hessian or HessianSettings(batch_size=CURVATURE_EXAMPLES), seed)
 
-    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor | float]:
         return problem.loss(model, to_device(batch, device))
 
     return Subject(experiment.name, source, problem.model, loss, draw.reference, draw.mini_batches, curvature, seed)
 
 
 def subject_of_functions(model: str, data: str, loss: str, seed: int) -> Subject:
-    """Import and try what a user named.
+    """Import a user's functions and check them on the first batch.
 
     Args:
-        model: ``package.module:build``, which takes nothing and returns a module.
-        data: ``package.module:batches``, which takes nothing and returns the batches, from the beginning whenever it is
-            called; or something that can be iterated over again and again.
+        model: ``package.module:build``, without arguments, returns a module.
+        data: ``package.module:batches``, without arguments, returns the batches from the beginning at each call; or an
+            object that can be iterated repeatedly.
         loss: ``package.module:loss``, from the model and a batch to the summed loss and the number of its terms.
-        seed: of the model's start and of what the data draws from torch's random stream.
+        seed: of the model's initialization and of torch's random stream while data is read.
 
     Raises:
-        UserError: one of them cannot be imported or does not do that; the message begins with its option.
+        UserError: one of them cannot be imported or does not fit; the message begins with its option.
     """
     of_model, of_data, of_loss = f"--model {model}", f"--data {data}", f"--loss {loss}"
     build, batches, loss_function = _imported(of_model, model), _imported(of_data, data), _imported(of_loss, loss)
@@ -105,7 +104,7 @@ def subject_of_functions(model: str, data: str, loss: str, seed: int) -> Subject
         source=of_model,
         model=module,
         loss=loss_function,
-        # Data that gives the noise once is enough; a mean over more of it is better.
+        # The reference may be the noise's own batches, if there are no more.
         reference=lambda count: _at_least(of_data, read(count, "reference data"), count // 2, "reference gradient"),
         mini_batches=lambda count: ([batch] for batch in _at_least(of_data, read(count, "noise data"), count, "noise")),
         curvature=first,
@@ -139,7 +138,7 @@ def _built(option: str, build: Any, seed: int) -> nn.Module:
 
 
 def _batches(option: str, batches: Any, count: int, seed: int) -> Iterator[Any]:
-    """The first batches, at most so many; what they draw from torch's stream depends on the seed alone."""
+    """The first ``count`` batches at most; torch's random stream while they are read depends on the seed alone."""
     iterator: Iterator[Any] | None = None
     for number in range(count):
         with torch.random.fork_rng(devices=[]):

@@ -98,8 +98,8 @@ class Case:
         shapes = [parameter.shape for parameter in parameters.values()]
 
         def mean_loss(vector: Tensor) -> Tensor:
-            pieces = vector.split([shape.numel() for shape in shapes])
-            values = {name: piece.view(shape) for name, piece, shape in zip(parameters, pieces, shapes, strict=True)}
+            slices = vector.split([shape.numel() for shape in shapes])
+            values = {name: part.view(shape) for name, part, shape in zip(parameters, slices, shapes, strict=True)}
             losses, counts = zip(*(self._loss(values, batch) for batch in self.batches), strict=True)
             return sum(losses) / sum(counts)
 

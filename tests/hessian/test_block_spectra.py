@@ -132,11 +132,11 @@ def test_interrupted_measurement_goes_on_where_it_was(case_named: Any, loss: Any
     store = Store(lives)
     writes = len(blocks) * (effort.probes if effort is SLQ else 1)
     with pytest.raises(Interrupted) if lives <= writes else pytest.raises(StopIteration):
-        measurement = measure_blocks(case.model, loss, case.batches, blocks, effort, kept=store)
+        measurement = measure_blocks(case.model, loss, case.batches, blocks, effort, cache=store)
         while True:
             next(measurement)
     store.lives = 1000
-    resumed = dict(measure_blocks(case.model, loss, case.batches, blocks, effort, kept=store))
+    resumed = dict(measure_blocks(case.model, loss, case.batches, blocks, effort, cache=store))
     assert 1000 - store.lives == max(0, writes - lives)
     assert all(equal(resumed[name], whole[name]) for name in whole)
 
@@ -148,7 +148,7 @@ def test_finished_blocks_do_not_call_the_model(case_named: Any, loss: Any) -> No
     def never(model: nn.Module, batch: Any) -> tuple[Tensor, int]:
         raise AssertionError("the loss was evaluated")
 
-    again = dict(measure_blocks(case.model, never, [None], partition(case.model), Effort(), kept=dict(whole)))
+    again = dict(measure_blocks(case.model, never, [None], partition(case.model), Effort(), cache=dict(whole)))
     assert list(again) == list(whole)
 
 

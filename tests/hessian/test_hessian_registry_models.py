@@ -50,12 +50,12 @@ def test_product_is_the_derivative_of_the_gradient(name: str) -> None:
     operator = HessianOperator(model.train(), loss, [batch])
     # So short a step that no ReLU changes its side.
     direction = nn.functional.normalize(torch.randn(operator.size, dtype=torch.float64), dim=0)
-    pieces = operator.unflatten(direction)
+    slices = operator.unflatten(direction)
     gradients = []
     for step in (1e-7, -2e-7):
         with torch.no_grad():
-            for parameter, piece in zip(model.parameters(), pieces, strict=True):
-                parameter.add_(step * piece)
+            for parameter, part in zip(model.parameters(), slices, strict=True):
+                parameter.add_(step * part)
         gradients.append(torch.cat([value.flatten() for value in mean_gradient(model, loss, [batch]).values()]))
     expected = (gradients[0] - gradients[1]) / 2e-7
     found = operator.matvec(direction)
@@ -67,14 +67,14 @@ def test_every_block_has_its_share_of_the_full_product(name: str) -> None:
     """A vector that is zero outside a block, times the full Hessian, cut to the block."""
     model, batch = make(name)
     full = HessianOperator(model, loss, [batch])
-    names = [piece.parameter for piece in full.block.pieces]
+    names = [part.parameter for part in full.block.slices]
     blocks = partition(model)
     for block in [blocks[0], blocks[len(blocks) // 2], blocks[-2], blocks[-1]]:
         embedded = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
         operator = HessianOperator(model, loss, [batch], block)
         vector = torch.randn(operator.size, dtype=torch.float64)
-        for piece, part in zip(block.pieces, operator.unflatten(vector), strict=True):
-            piece.of(embedded[piece.parameter]).copy_(part)
+        for part, values in zip(block.slices, operator.unflatten(vector), strict=True):
+            part.of(embedded[part.parameter]).copy_(values)
         product = full.matvec(torch.cat([embedded[name].flatten() for name in names]))
         expected = block.of(dict(zip(names, full.unflatten(product), strict=True)))
         torch.testing.assert_close(operator.matvec(vector), expected, rtol=1e-9, atol=1e-12)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from whyadam.errors import UserError
-from whyadam.hessian import Block, Piece, matching, partition, select_blocks
+from whyadam.hessian import Block, ParameterSlice, matching, partition, select_blocks
 from whyadam.models import MODELS, Head
 
 TINY = {"n_layer": 1, "n_embd": 16, "n_head": 2, "dropout": 0.0}
@@ -36,8 +36,8 @@ def entries(model: nn.Module, blocks: list[Block]) -> list[int]:
     """How often the blocks hold each parameter's entries, smallest and largest."""
     counts = {name: torch.zeros(parameter.shape) for name, parameter in model.named_parameters()}
     for block in blocks:
-        for piece in block.pieces:
-            piece.of(counts[piece.parameter]).add_(1)
+        for part in block.slices:
+            part.of(counts[part.parameter]).add_(1)
     flat = torch.cat([count.flatten() for count in counts.values()])
     return [int(flat.min()), int(flat.max())]
 
@@ -108,12 +108,12 @@ def test_heads_cut_query_key_and_value(name: str) -> None:
     assert len(heads) == 3 * 2
     for part in ("query", "key", "value"):
         (whole,) = (block for block in partition(model, "weights") if part in block.name.split("."))
-        pieces = [
-            block.pieces[0].of(parameters[block.pieces[0].parameter]) for block in heads if whole.name in block.name
+        slices = [
+            block.slices[0].of(parameters[block.slices[0].parameter]) for block in heads if whole.name in block.name
         ]
-        dim = whole.pieces[0].dim
-        together = torch.cat(pieces, dim)
-        assert torch.equal(together, whole.pieces[0].of(parameters[whole.pieces[0].parameter]))
+        dim = whole.slices[0].dim
+        together = torch.cat(slices, dim)
+        assert torch.equal(together, whole.slices[0].of(parameters[whole.slices[0].parameter]))
 
 
 def test_neurons_are_rows_of_linear_and_filters_of_convolutional_weights() -> None:
@@ -136,7 +136,7 @@ def test_full_is_one_block_of_the_trained_parameters() -> None:
     model = build("mlp")
     model[1].weight.requires_grad_(False)
     (full,) = partition(model, "full")
-    assert [piece.parameter for piece in full.pieces] == ["1.bias", "3.weight", "3.bias"]
+    assert [part.parameter for part in full.slices] == ["1.bias", "3.weight", "3.bias"]
 
 
 def test_globs_keep_the_order_of_the_network() -> None:
@@ -152,7 +152,7 @@ def test_globs_keep_the_order_of_the_network() -> None:
 
 def test_selection_takes_partitions_globs_and_blocks() -> None:
     model = build("mlp")
-    own = [Block("first row", (Piece("1.weight", 0, 0, 1),))]
+    own = [Block("first row", (ParameterSlice("1.weight", 0, 0, 1),))]
     assert select_blocks(model, own) == own
     assert select_blocks(model, "weights") == partition(model, "weights")
     assert [block.name for block in select_blocks(model, "3.*")] == ["3.weight", "3.bias"]
@@ -182,7 +182,7 @@ def test_attention_that_does_not_know_its_heads_is_refused() -> None:
 
 
 def test_piece_is_put_back_where_it_came_from() -> None:
-    whole, piece = torch.arange(12.0).view(3, 4), Piece("w", 1, 1, 2)
-    changed = piece.put(-piece.of(whole), whole)
+    whole, part = torch.arange(12.0).view(3, 4), ParameterSlice("w", 1, 1, 2)
+    changed = part.put(-part.of(whole), whole)
     assert changed.tolist() == [[0, -1, -2, 3], [4, -5, -6, 7], [8, -9, -10, 11]]
     assert whole.min() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
-from whyadam.hessian.measure import measure_hessian
-from whyadam.hessian.parallel import fixed_batches
+from whyadam.hessian.measure import fixed_batches, measure_hessian
 from whyadam.hessian.record import HessianRecord
 from whyadam.hessian.settings import HessianSettings
 from whyadam.tasks.problem import build_problem
@@ -31,8 +31,8 @@ def contents(record: HessianRecord) -> dict[str, bytes]:
 @pytest.fixture
 def quadratures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What is left until a probe's quadrature is interrupted, and how many there were: ``[left, done]``."""
-    from whyadam.hessian import block_spectra as spectra
-
+    # The package's attribute of this name is the function.
+    spectra = import_module("whyadam.hessian.block_spectra")
     counts, real = [10_000, 0], spectra.probe_quadrature
 
     def counted(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The figures that are drawn, by the name of their file."""
     drawn: dict[str, Any] = {}
-    for module in ("hessian", "hessian_distances", "heterogeneity"):
+    for module in ("hessian", "heterogeneity"):
         monkeypatch.setattr(
             f"whyadam.figures.{module}.save_figure", lambda figure, out: drawn.update({out.name: figure}) or []
         )
@@ -88,7 +88,7 @@ def test_the_full_spectrum_of_each_step_is_drawn(measured: Path, tmp_path: Path,
     for axes, step in zip(figures["s"].axes, (0, 2), strict=True):
         full = HessianRecord(with_full[0].path).spectra(step)["full"]
         assert axes.lines[0].get_xdata()[-1] == pytest.approx(full.largest + 0.06 * (full.largest - full.smallest))
-    with pytest.raises(UserError, match="no spectrum of the whole Hessian; measure it with whyadam hessian --full"):
+    with pytest.raises(UserError, match="no spectrum of the full Hessian; measure it with whyadam hessian --full"):
         draw_spectra(runs, tmp_path / "s")
 
 

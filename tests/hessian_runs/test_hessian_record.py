@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from whyadam.errors import UserError
 from whyadam.hessian import BlockMeasures, DistanceRow, Spectrum
-from whyadam.hessian.parallel import KeptSpectra
-from whyadam.hessian.record import BlockRow, HessianMeasurement, HessianRecord, ModelRow
+from whyadam.hessian.parallel import SpectrumCache
+from whyadam.hessian.record import HessianMeasurement, HessianRecord, ModelRow
 
 
 def spectrum(probes: int = 2, nodes: int = 3, size: int = 50) -> Spectrum:
@@ -23,13 +23,14 @@ def spectrum(probes: int = 2, nodes: int = 3, size: int = 50) -> Spectrum:
 
 EXACT = Spectrum(torch.tensor([[-1.0, 0.1, 2.0]]).double(), torch.full((1, 3), 1 / 3).double(), 3)
 MEASURES = BlockMeasures(50, 2.0, -1.0, 0.25, 0.125, 4.0, 3.0, 8.0)
+ADAM = {f"adam_{name}": value for name, value in asdict(MEASURES).items()}
 MEASUREMENT = HessianMeasurement(
     step=100,
     spectra={"b": spectrum(2), "a": EXACT, "full": spectrum(3)},
     adam_spectra={"b": spectrum(5)},
     blocks=[
-        BlockRow(block="b", probes=2, exact=False, measures=MEASURES, adam=None, gradient_norm=0.5),
-        BlockRow(block="a", probes=1, exact=True, measures=MEASURES, adam=MEASURES, gradient_norm=0.75),
+        {"block": "b", "probes": 2, "exact": False, **asdict(MEASURES), "gradient_norm": 0.5},
+        {"block": "a", "probes": 1, "exact": True, **asdict(MEASURES), **ADAM, "gradient_norm": 0.75},
     ],
     distances=[DistanceRow("b", "a", "js_distance", "1%", 0.5, float("nan"))],
     adam_distances=[],
@@ -86,13 +87,13 @@ def test_a_second_measurement_replaces_the_first_and_drops_unfinished_work(tmp_p
     record = HessianRecord(tmp_path)
     record.write(MEASUREMENT)
     for step in (100, 7):
-        KeptSpectra(record.kept(step, "abc") / "hessian")["a"] = EXACT
+        SpectrumCache(record.unfinished(step, "abc") / "hessian")["a"] = EXACT
     record.write(replace(MEASUREMENT, adam_spectra={}, how={}))
     assert record.steps() == [100]
     assert record.how(100) == {}
     assert not (record.path(100) / "adam_nodes.csv").exists()
-    assert not record.kept(100, "abc").exists()
-    assert record.kept(7, "abc").exists()
+    assert not record.unfinished(100, "abc").exists()
+    assert record.unfinished(7, "abc").exists()
 
 
 def test_a_killed_writer_leaves_nothing_that_counts(tmp_path: Path) -> None:
@@ -118,18 +119,18 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         HessianRecord(tmp_path).distances(3)
 
 
-def test_kept_spectra_come_back_to_the_bit_whatever_their_name(tmp_path: Path) -> None:
-    kept = KeptSpectra(tmp_path / "kept")
-    assert dict(kept) == {}
-    for name, kept_spectrum in (("h.0/odd name.weight", spectrum()), ("h.0", EXACT)):
-        kept[name] = kept_spectrum
-    assert set(kept) == {"h.0/odd name.weight", "h.0"}
-    assert torch.equal(kept["h.0/odd name.weight"].nodes, spectrum().nodes)
-    assert kept["h.0"].exact
+def test_cached_spectra_come_back_to_the_bit_whatever_their_name(tmp_path: Path) -> None:
+    cache = SpectrumCache(tmp_path / "cache")
+    assert dict(cache) == {}
+    for name, cached in (("h.0/odd name.weight", spectrum()), ("h.0", EXACT)):
+        cache[name] = cached
+    assert set(cache) == {"h.0/odd name.weight", "h.0"}
+    assert torch.equal(cache["h.0/odd name.weight"].nodes, spectrum().nodes)
+    assert cache["h.0"].exact
 
 
 def test_what_cannot_be_read_counts_as_not_done(tmp_path: Path) -> None:
-    kept = KeptSpectra(tmp_path)
-    kept["a"] = EXACT
+    cache = SpectrumCache(tmp_path)
+    cache["a"] = EXACT
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:50])
-    assert kept.get("a") is None
+    assert cache.get("a") is None

@@ -14,8 +14,7 @@ from torch.func import functional_call, hessian
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
 from whyadam.hessian import adam_step
-from whyadam.hessian.measure import measure_hessian
-from whyadam.hessian.parallel import fixed_batches
+from whyadam.hessian.measure import fixed_batches, measure_hessian
 from whyadam.hessian.record import HessianRecord
 from whyadam.hessian.settings import HessianSettings
 from whyadam.tasks.problem import build_problem

@@ -16,8 +16,8 @@ from whyadam.noise.gradients import (
     example_noise,
     looped_example_gradients,
     reference_gradient,
-    trained_parameters,
 )
+from whyadam.tasks.gradients import trained_parameters
 
 CLASSES, VOCABULARY, LENGTH = 5, 30, 6
 TRANSFORMER = {"n_layer": 2, "n_embd": 16, "n_head": 2, "dropout": 0.0}

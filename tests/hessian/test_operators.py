@@ -1,7 +1,7 @@
-"""Products against dense Hessians.
+"""Products against dense Hessians, and the models and losses that are refused.
 
-Double backward against torch.func's forward over reverse: a mistake in both at once would not be seen. The closed form
-of a quadratic covers that for the scale.
+Double backward is compared with torch.func's forward over reverse: a mistake in both at once would not be seen. The
+closed form of a quadratic covers that for the scale.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from whyadam.errors import UserError
 from whyadam.hessian import HessianOperator, dense_matrix, mean_gradient, partition
 
 
@@ -88,7 +89,7 @@ def test_globs_choose_parameters_and_parts_of_fused_ones(case_named: Any, loss: 
     case = case_named("gpt2")
     names = ["transformer.h.1.mlp.*.weight", "*h.0*c_attn.weight.query"]
     operator = HessianOperator(case.model, loss, case.batches, names)
-    assert [(piece.parameter.removeprefix("transformer.h."), piece.length) for piece in operator.block.pieces] == [
+    assert [(part.parameter.removeprefix("transformer.h."), part.length) for part in operator.block.slices] == [
         ("1.mlp.c_fc.weight", None),
         ("1.mlp.c_proj.weight", None),
         ("0.attn.c_attn.weight", 4),
@@ -229,3 +230,75 @@ def test_memory_is_flat_over_100_products(case_named: Any, loss: Any, kept_graph
 
     before = megabytes_after(10)
     assert megabytes_after(100) - before < 60
+
+
+def test_random_loss_is_refused(case_named: Any, loss: Any) -> None:
+    """Dropout that evaluation mode does not switch off would make every product a different one."""
+    case = case_named("mlp")
+
+    def noisy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+        images, labels = batch
+        return loss(model, (nn.functional.dropout(images, 0.5, training=True), labels))
+
+    with pytest.raises(UserError, match="random numbers"):
+        HessianOperator(case.model, noisy, case.batches)
+
+
+def test_infinite_loss_is_refused(case_named: Any, loss: Any) -> None:
+    case = case_named("mlp")
+    with torch.no_grad():
+        case.model[1].weight[0, 0] = torch.nan
+    with pytest.raises(UserError, match="loss of a batch is nan"):
+        HessianOperator(case.model, loss, case.batches)
+
+
+@pytest.mark.parametrize("batches", [[], [(torch.zeros(0, 3, 8, 8).double(), torch.zeros(0).long())]])
+def test_no_loss_term_is_refused(case_named: Any, loss: Any, batches: list[Any]) -> None:
+    with pytest.raises(UserError, match="no loss term"):
+        HessianOperator(case_named("mlp").model, loss, batches)
+
+
+def test_unknown_name_is_refused_with_the_nearest(case_named: Any, loss: Any) -> None:
+    case = case_named("mlp")
+    with pytest.raises(UserError, match=r"'1.weigth' fits no parameter; did you mean 1.weight\?"):
+        HessianOperator(case.model, loss, case.batches, "1.weigth")
+
+
+class OnceOnly(torch.autograd.Function):
+    """Doubles, and has a first derivative only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient
+
+
+def test_operation_to_be_differentiated_once_is_refused(case_named: Any, loss: Any) -> None:
+    """Torch leaves its contribution out without a word when the gradient of chosen parameters is asked for."""
+    case = case_named("mlp")
+
+    def doubled(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+        images, labels = batch
+        return loss(lambda images: OnceOnly.apply(model(images)), (images, labels))
+
+    with pytest.raises(UserError, match="only once"):
+        HessianOperator(case.model, doubled, case.batches)
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_operation_without_second_derivative_is_refused(at_once: int) -> None:
+    """Fused attention that a model insists on."""
+    model = nn.Linear(4, 4)
+
+    def attend(model: nn.Module, tokens: Tensor) -> tuple[Tensor, int]:
+        x = model(tokens)
+        output = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(x, x, x)[0]
+        return output.square().sum(), len(tokens)
+
+    operator = HessianOperator(model, attend, [torch.randn(2, 1, 3, 4)], at_once=at_once)
+    with pytest.raises(UserError, match=r'no second derivative.*attn_implementation="eager"'):
+        operator.matmat(torch.ones(2, operator.size))
