@@ -9,9 +9,10 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from ..cache import find
+from ..cache import content_digest, find
 from ..errors import UserError
 from .base import Examples, Images
+from .digest import files_digest
 from .images import AugmentedImageSettings, Channels, ImageFiles, Preparation
 
 
@@ -58,7 +59,11 @@ class ImageFolder(AugmentedImageSettings):
         plain = Preparation(self.image_size, self.mean, self.std)
         augmented = Preparation(self.image_size, self.mean, self.std, self.augment, seed)
         return Images(
-            self._examples(train, augmented), self._examples(evaluation, plain), tuple(classes), self.image_size
+            self._examples(train, augmented),
+            self._examples(evaluation, plain),
+            tuple(classes),
+            self.image_size,
+            lambda: content_digest(files_digest(train_folder, train), files_digest(evaluation_folder, evaluation)),
         )
 
     def _examples(self, files: list[tuple[str, int]], preparation: Preparation) -> Examples:

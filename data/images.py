@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
+from ..cache import content_digest
 from ..errors import UserError
 from ..seeds import derive_seed
 from .base import DataSettings, Key, Kind
+from .digest import tensor_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +75,10 @@ class InMemoryImages:
 
         indices = torch.tensor([index for _, index in keys])
         return {"images": self._preparation(self._pixels[indices], keys), "labels": self._labels[indices]}
+
+    def digest(self) -> str:
+        """Of pixels and labels."""
+        return content_digest(tensor_digest(self._pixels), tensor_digest(self._labels))
 
 
 class ImageFiles:
