@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
@@ -26,6 +26,9 @@ Batch = dict[str, Any]
 """Tensors by name; the first dimension of each is the example."""
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+Digest = Callable[[], str]
+"""Gives the digest of data where their source knows it better than ``data_digest`` (data/digest.py) would."""
 
 
 class Examples(Protocol):
@@ -53,6 +56,7 @@ class Images:
     evaluation: Examples
     classes: tuple[str, ...]
     image_size: int
+    digest: Digest | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Text:
     evaluation: torch.Tensor
     tokenizer: Tokenizer
     block_size: int
+    digest: Digest | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class Questions:
     train: list[Question]
     evaluation: list[Question]
     tokenizer: Tokenizer
+    digest: Digest | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class NoisyQuadratic:
     evaluation: Examples
     hessian: torch.Tensor
     block_sizes: tuple[int, ...]
+    digest: Digest | None = field(default=None, repr=False)
 
 
 Data = Images | Text | Questions | NoisyQuadratic

@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 from ..cache import cached_file, content_digest
 from ..errors import UserError
 from .base import DataSettings, Kind, Text
+from .digest import tensor_digest
 from .tokenization import Documents, Tokenizer, TokenizerSettings, chunks, load_tokenizer, use_one_thread
 
 if TYPE_CHECKING:
@@ -48,16 +49,23 @@ class TextSettings(TokenizerSettings, DataSettings):
         """
         parts = self.parts()
         tokenizer = load_tokenizer(self, parts[0])
-        train, evaluation = (_load_tokens(part, tokenizer, self.block_size) for part in parts)
+        keys = [content_digest(FORMAT, part.digest, tokenizer.digest()) for part in parts]
+        train, evaluation = (
+            _load_tokens(part, tokenizer, self.block_size, key) for part, key in zip(parts, keys, strict=True)
+        )
         use_one_thread()
-        return Text(train, evaluation, tokenizer, self.block_size)
+
+        def digest() -> str:
+            digests = (_tokens_digest(tokens, key) for tokens, key in zip((train, evaluation), keys, strict=True))
+            return content_digest(*digests, str(self.block_size), str(tokenizer.vocab_size))
+
+        return Text(train, evaluation, tokenizer, self.block_size, digest)
 
 
-def _load_tokens(documents: Documents, tokenizer: Tokenizer, block_size: int) -> torch.Tensor:
+def _load_tokens(documents: Documents, tokenizer: Tokenizer, block_size: int, key: str) -> torch.Tensor:
     import numpy as np
     import torch
 
-    key = content_digest(FORMAT, documents.digest, tokenizer.digest())
     path = cached_file(f"tokens/{key}.int32", lambda path: _write_tokens(documents, tokenizer, path))
     count = path.stat().st_size // np.dtype(np.int32).itemsize
     if count <= block_size:
@@ -67,6 +75,15 @@ def _load_tokens(documents: Documents, tokenizer: Tokenizer, block_size: int) ->
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")
         return torch.from_numpy(np.memmap(path, dtype=np.int32, mode="r"))
+
+
+def _tokens_digest(tokens: torch.Tensor, key: str) -> str:
+    """From the cache where it is there: a corpus of any size is read once for it."""
+
+    def build(path: Path) -> None:
+        path.write_text(tensor_digest(tokens))
+
+    return cached_file(f"digests/{key}.txt", build).read_text()
 
 
 def _write_tokens(documents: Documents, tokenizer: Tokenizer, path: Path) -> None:

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt
 
+from ..cache import content_digest
 from ..errors import UserError
 from ..seeds import derive_seed
 from .base import DataSettings, Key, Kind
+from .digest import tensor_digest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
     from torch import Tensor
 
 Channels = tuple[float, float, float]
@@ -54,12 +59,16 @@ class InMemoryImages:
     """Images that are kept decoded.
 
     Args:
-        pixels: uint8 ``[n, 1 or 3, height, width]``.
+        pixels: ``[n, 1 or 3, height, width]``, uint8 in 0 … 255 or floats in [0, 1].
         labels: int64 ``[n]``.
         preparation: applied to each batch.
+
+    Raises:
+        UserError: the pixels have another form or range; one line.
     """
 
     def __init__(self, pixels: Tensor, labels: Tensor, preparation: Preparation) -> None:
+        _check_pixels(pixels, labels)
         self._pixels = pixels
         self._labels = labels
         self._preparation = preparation
@@ -73,6 +82,10 @@ class InMemoryImages:
 
         indices = torch.tensor([index for _, index in keys])
         return {"images": self._preparation(self._pixels[indices], keys), "labels": self._labels[indices]}
+
+    def digest(self) -> str:
+        """Of pixels and labels."""
+        return content_digest(tensor_digest(self._pixels), tensor_digest(self._labels))
 
 
 class ImageFiles:
@@ -145,7 +158,7 @@ class Preparation:
         """The model's input, float32 ``[n, 3, size, size]``.
 
         Args:
-            images: uint8, each ``[1 or 3, height, width]``.
+            images: each ``[1 or 3, height, width]``, uint8 in 0 … 255 or floats in [0, 1].
             keys: of the same images.
         """
         import torch
@@ -157,14 +170,19 @@ class Preparation:
             pixels = self.fit(images)
         if self._augment == "crop_flip":
             pixels = crop_flip(pixels, self._seed, keys)
-        return (pixels.expand(-1, 3, -1, -1) / 255 - self._mean) / self._std
+        if not pixels.is_floating_point():
+            pixels = pixels / 255
+        return (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
 
 
 def read_image(file: str) -> Tensor:
     """The pixels of an image file, uint8 ``[3, height, width]``.
 
+    As torchvision's ``ImageFolder`` reads them: the first frame of several, transparency ignored, the rotation that a
+    camera has noted (EXIF) not applied. Grey images of more than 8 bits are scaled to 8.
+
     Raises:
-        UserError: the file is damaged or no image; the message names it.
+        UserError: the file is damaged, no image, or of numbers without a range; the message names it.
     """
     import numpy as np
     import torch
@@ -172,11 +190,48 @@ def read_image(file: str) -> Tensor:
 
     try:
         with Image.open(file) as image:
+            if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                grey = _to_8_bits(image)
+                return torch.from_numpy(grey).expand(3, -1, -1)
             pixels = np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"data.path: cannot read the image {file}: {reason}") from error
     return torch.from_numpy(pixels).movedim(2, 0)
+
+
+def _to_8_bits(image: Image) -> NDArray[np.uint8]:
+    """The grey values of an image of more than 8 bits; ``convert`` would make everything above 255 white."""
+    import numpy as np
+
+    # PNG and PPM of 16 bits; Pillow has had them in 32.
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floats" if image.mode == "F" else "integers of 32 bits"
+        raise ValueError(f"its grey values are {kind}, of which no range is known; save them in 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(258, 16)
+    largest = 2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1
+    values = np.asarray(image).astype(np.float64)
+    if tags.get(262) == 0:  # TIFF's "white is zero", which Pillow inverts in 8 bits alone
+        values = largest - values
+    return (values * (255 / largest)).round().clip(0, 255).astype(np.uint8)
+
+
+def _check_pixels(pixels: Tensor, labels: Tensor) -> None:
+    import torch
+
+    if pixels.dim() != 4 or pixels.shape[1] not in (1, 3) or len(pixels) != len(labels):
+        raise UserError(
+            f"data: images of shape {list(pixels.shape)} with {len(labels)} labels; "
+            "should be [n, 1 or 3, height, width] with n labels"
+        )
+    if pixels.dtype == torch.uint8:
+        return
+    if not pixels.is_floating_point():
+        raise UserError(f"data: pixels are {pixels.dtype}; should be uint8 in 0 to 255, or floats in [0, 1]")
+    if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 1):
+        low, high = pixels.min().item(), pixels.max().item()
+        raise UserError(f"data: pixels are floats from {low:.4g} to {high:.4g}; should be in [0, 1], or uint8")
 
 
 def fit(image: Tensor, size: int) -> Tensor:

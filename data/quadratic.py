@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 
 from ..seeds import derive_seed
 from .base import DataSettings, Key, Kind, NoisyQuadratic
+from .digest import settings_digest
 from .noise_laws import NOISE_LAWS, Gaussian
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Quadratic(DataSettings):
             NoiseVectors(torch.zeros(1, len(hessian))),
             hessian.float(),
             tuple(map(len, blocks)),
+            lambda: settings_digest(self),
         )
 
     def _generator(self, axis: str) -> Generator:

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 from ..errors import UserError
 from ..seeds import derive_seed
 from .base import Images
+from .digest import settings_digest
 from .images import ImageSettings, InMemoryImages, Preparation
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Zipf(ImageSettings):
         """
         train = self._part("train", "examples", self.examples, self.label_noise)
         evaluation = self._part("evaluation", "evaluation_examples", self.evaluation_examples, 0.0)
-        return Images(train, evaluation, tuple(f"rank {k + 1}" for k in range(self.classes)), self.image_size)
+        classes = tuple(f"rank {k + 1}" for k in range(self.classes))
+        return Images(train, evaluation, classes, self.image_size, lambda: settings_digest(self))
 
     def _part(self, part: str, key: str, examples: int, label_noise: float) -> InMemoryImages:
         import torch

@@ -13,7 +13,11 @@ from .cross_entropy import CrossEntropyTask
 
 
 class Classification(TaskSettings):
-    """Cross-entropy between the classes of images; scored by accuracy."""
+    """Cross-entropy between the classes of images; scored by accuracy.
+
+    Attributes:
+        label_smoothing: share of each target that is spread evenly over all classes in training; evaluation has none.
+    """
 
     kind = "images"
 

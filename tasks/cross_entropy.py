@@ -34,26 +34,27 @@ class CrossEntropyTask(Task):
         return (batch["labels"] != IGNORED).sum()
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The summed cross-entropy and the number of labels.
+        """The summed cross-entropy, with label smoothing, and the number of labels.
 
         Raises:
             ValueError: the model's logits do not fit the labels.
         """
-        return self._loss_of(self._logits(model, batch), batch), self.count(batch)
+        loss = summed_cross_entropy(self._logits(model, batch), batch["labels"], self.label_smoothing)
+        return loss, self.count(batch)
 
     def tokens(self, batch: Batch) -> int:
         """The number of input tokens, 0 for images; sequences of running text have no padding."""
         return batch["input_ids"].numel() if "input_ids" in batch else 0
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
-        """Mean loss and share of right labels; for language models the perplexity too."""
+        """Mean loss, without label smoothing, and share of right labels; for language models the perplexity too."""
         import torch
 
         losses, counts, correct = [], [], []
         with torch.no_grad():
             for batch in batches:
                 logits = self._logits(model, batch)
-                losses.append(self._loss_of(logits, batch))
+                losses.append(summed_cross_entropy(logits, batch["labels"]))
                 counts.append(self.count(batch))
                 correct.append((logits.argmax(-1) == batch["labels"]).sum())
         # Numbers stay on the device until here: waiting for each batch would leave a GPU idle between batches.
@@ -96,9 +97,6 @@ class CrossEntropyTask(Task):
             needed = [*labels.shape, self.head.outputs]
             raise ValueError(f"the model's logits have shape {list(logits.shape)}; {self.head.task} needs {needed}")
         return logits
-
-    def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
-        return summed_cross_entropy(logits, batch["labels"], self.label_smoothing)
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:

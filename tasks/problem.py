@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..data.base import CustomData, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
+from ..cache import content_digest
+from ..data.base import CustomData, Data, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
+from ..data.digest import data_digest, examples_digest
 from ..errors import UserError
 from ..models.base import CustomModel, ModelSettings
 from ..seeds import derive_seed
@@ -26,10 +29,11 @@ DATA_TYPES: dict[Kind, type] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A model and the task it learns."""
+    """A model, the task it learns, and the data that the task is bound to, where they are known."""
 
     model: nn.Module
     task: Task
+    data: Data | None = field(default=None, repr=False)
 
     @property
     def train(self) -> Examples:
@@ -40,6 +44,13 @@ class Problem:
     def evaluation(self) -> Examples:
         """The examples held out."""
         return self.task.evaluation
+
+    @cached_property
+    def data_digest(self) -> str:
+        """32 hexadecimal digits that change when a training or an evaluation example does (``data.digest``)."""
+        if self.data is not None:
+            return data_digest(self.data)
+        return content_digest(examples_digest(self.train), examples_digest(self.evaluation))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss summed over the batch's terms, in nats, and their number."""
@@ -68,7 +79,8 @@ def build_problem(
     import torch
 
     try:
-        task = bind_task(task_settings, data_settings, seed)
+        data = load_data(task_settings, data_settings, seed)
+        task = task_settings.bind(data, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "init"))
             model = model_settings.build(task.head)
@@ -76,7 +88,7 @@ def build_problem(
             _try_one_example(model, task)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Problem(model.to(device), task)
+    return Problem(model.to(device), task, data)
 
 
 def bind_task(task_settings: TaskSettings, data_settings: DataSettings | CustomData, seed: int) -> Task:
@@ -85,10 +97,19 @@ def bind_task(task_settings: TaskSettings, data_settings: DataSettings | CustomD
     Raises:
         ValueError: the two do not fit together, or the data cannot be read.
     """
+    return task_settings.bind(load_data(task_settings, data_settings, seed), seed)
+
+
+def load_data(task_settings: TaskSettings, data_settings: DataSettings | CustomData, seed: int) -> Data:
+    """Load the data that a task is to be bound to.
+
+    Raises:
+        ValueError: the two do not fit together, or the data cannot be read.
+    """
     data = data_settings.load(seed)
     if not isinstance(data, DATA_TYPES[task_settings.kind]):
         raise ValueError(f"task.name: {task_settings.name} needs {task_settings.kind}, not {type(data).__name__}")
-    return task_settings.bind(data, seed)
+    return data
 
 
 def _try_one_example(model: nn.Module, task: Task) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2 as vision
 from whyadam.data.images import Augmentation, InMemoryImages, Preparation, crop_flip, fit, resized_crop
+from whyadam.errors import UserError
 from whyadam.seeds import derive_seed
 
 KEYS = [(epoch, index) for epoch in range(3) for index in range(8)]
@@ -121,3 +123,40 @@ def test_a_file_is_decoded_as_pillow_does(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(colours).save(file)
     assert np.array_equal(read_image(str(file)).movedim(0, 2).numpy(), colours)
+
+
+def prepared(pixels: Tensor, augment: Augmentation = "none", size: int = 16) -> Tensor:
+    examples = InMemoryImages(pixels, torch.zeros(len(pixels)), Preparation(size, (0.5,) * 3, (0.25,) * 3, augment))
+    return examples.batch([(0, index) for index in range(len(pixels))])["images"]
+
+
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "resized_crop"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_floats_in_0_to_1_are_not_divided_by_255_again(
+    pixels: Tensor, augment: Augmentation, dtype: torch.dtype
+) -> None:
+    for size in (16, 32):
+        floats = prepared(pixels.to(dtype) / 255, augment, size)
+        # In uint8 a resized image is rounded to whole levels, by rows and by columns.
+        tolerance = 1e-6 if size == 16 and augment != "resized_crop" else 1.01 / 255 / 0.25
+        torch.testing.assert_close(floats.float(), prepared(pixels, augment, size), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pixels: pixels.float(), r"pixels are floats from 0 to 255; should be in \[0, 1\]"),
+        (lambda pixels: pixels / 255 - 0.5, r"pixels are floats from -0.5 to 0.5"),
+        (lambda pixels: pixels / 255 * torch.nan, r"pixels are floats from nan to nan"),
+        (lambda pixels: pixels.to(torch.int16), r"pixels are torch.int16; should be uint8 in 0 to 255"),
+        (lambda pixels: pixels[:, [0, 1, 2, 0]], r"images of shape \[8, 4, 16, 16\] with 8 labels"),
+        (lambda pixels: pixels[:, 0], r"images of shape \[8, 16, 16\]"),
+        (lambda pixels: pixels[:7], r"images of shape \[7, 3, 16, 16\] with 8 labels"),
+    ],
+)
+def test_pixels_of_another_form_or_range_are_one_line(
+    pixels: Tensor, change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"^data: {message}") as caught:
+        InMemoryImages(change(pixels), torch.arange(8), Preparation(16, (0.5,) * 3, (0.25,) * 3))
+    assert "\n" not in str(caught.value)

@@ -177,3 +177,14 @@ def test_losses_by_class_are_those_of_each_label(problem: tuple[Task, nn.Module]
             )
             assert losses[label].item() == pytest.approx(expected, rel=1e-9)
     assert counts.sum() == sum(int(task.count(batch)) for batch in batches)
+
+
+def test_the_evaluation_loss_has_no_label_smoothing_in_it(images: Images, classifier: nn.Module) -> None:
+    """So that runs with and without it can be compared; cross-entropy written out by hand."""
+    task = TASKS["classification"].model_validate({"label_smoothing": 0.5}).bind(images, seed=0)
+    batch = task.evaluation.batch(keys(range(17)))
+    scores = task.evaluate(
+        classifier, [task.evaluation.batch(keys(range(9))), task.evaluation.batch(keys(range(9, 17)))]
+    )
+    assert scores.loss == pytest.approx(by_hand(classifier(batch["images"]), batch["labels"], 0.0) / 17, rel=1e-5)
+    assert scores.loss != pytest.approx(by_hand(classifier(batch["images"]), batch["labels"], 0.5) / 17, rel=1e-2)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from whyadam.data.base import CustomData, DataSettings, Images, Text
 from whyadam.errors import UserError
 from whyadam.models.base import CustomModel, Head, ModelSettings
-from whyadam.tasks import TASKS, build_problem
+from whyadam.tasks import TASKS, Problem, build_problem
 
 
 class StoredData(DataSettings):
@@ -162,3 +162,15 @@ def test_every_task_says_what_it_is() -> None:
         assert settings.registry_name() == settings().name == name
         assert settings.summary().endswith(".")
         assert settings.kind in {"images", "text", "questions", "quadratics"}
+
+
+def test_the_digest_of_a_problem_is_that_of_its_data(stored: StoredData, images: Images) -> None:
+    """Its own where it knows its data, else that of what its task yields."""
+    problem = build_problem(LinearSettings(), stored, TASKS["classification"](), 0)
+    assert len(problem.data_digest) == 32
+    assert problem.data_digest == build_problem(LinearSettings(), stored, TASKS["classification"](), 1).data_digest
+    alone = Problem(problem.model, problem.task).data_digest
+    images.evaluation.labels[16] += 1  # type: ignore[attr-defined]
+    changed = build_problem(LinearSettings(), stored, TASKS["classification"](), 0)
+    assert changed.data_digest != problem.data_digest
+    assert Problem(changed.model, changed.task).data_digest != alone
