@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from ..configs.load import identity, load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.metrics import read_metrics
-from ..training.run_folder import read_status
+from ..training.run_folder import FINISHED, read_status
 from .style import OPTIMIZER_LABELS
 
 Rows = Sequence[Mapping[str, Any]]
@@ -27,14 +28,35 @@ class Run:
     experiment: Experiment
     status: dict[str, Any]
 
+    @property
+    def state(self) -> str:
+        """``done``, ``diverged``, or that of an unfinished run."""
+        return str(self.status["state"])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has ended in a result."""
+        return self.state in FINISHED
+
     @cached_property
     def rows(self) -> list[dict[str, str]]:
         """The rows of metrics.csv, as text by column."""
         return read_metrics(self.path / "metrics.csv")
 
     def curve(self, split: str, column: str = "loss") -> tuple[list[int], list[float]]:
-        """Steps and values of one column in the rows of ``split``; empty fields are left out."""
-        points = [(int(row["step"]), float(row[column])) for row in self.rows if row["split"] == split and row[column]]
+        """Steps and values of one column in the rows of ``split``; empty fields are left out.
+
+        Raises:
+            UserError: a column is missing, or a field is not a number.
+        """
+        try:
+            points = [
+                (int(row["step"]), float(row[column])) for row in self.rows if row["split"] == split and row[column]
+            ]
+        except KeyError as error:
+            raise UserError(f"{self.path / 'metrics.csv'}: has no column {error}") from None
+        except (TypeError, ValueError, csv.Error) as error:
+            raise UserError(f"{self.path / 'metrics.csv'}: is damaged: {error}") from None
         return [step for step, _ in points], [value for _, value in points]
 
 
@@ -58,6 +80,14 @@ class Group:
     def lr(self) -> float | None:
         """The learning rate, if the optimizer has one."""
         return getattr(self.experiment.optimizer, "lr", None)
+
+    @property
+    def compared(self) -> tuple[Run, ...]:
+        """The runs that tables and curves show: the finished ones, or if there are none the ones that got furthest."""
+        if finished := tuple(run for run in self.runs if run.is_finished):
+            return finished
+        furthest = max(run.status.get("step") or 0 for run in self.runs)
+        return tuple(run for run in self.runs if (run.status.get("step") or 0) == furthest)
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:

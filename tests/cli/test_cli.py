@@ -90,6 +90,15 @@ def test_list_names_everything_with_a_line_each(what: str, names: list[str], tmp
     assert all(len(line.split()) > 2 for line in answer.stdout.splitlines())
 
 
+def test_figure_loss_says_which_runs_it_leaves_out(config_file: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert whyadam("train", config_file, "--seed", str(seed), cwd=tmp_path).returncode == 0
+    status = next(tmp_path.glob("runs/tiny/*seed1*/status.json"))
+    status.write_text(status.read_text().replace('"done"', '"interrupted"'))
+    drawn = whyadam("figure", "loss", "runs", cwd=tmp_path)
+    assert (drawn.returncode, drawn.stderr.strip()) == (0, "warning: 1 of 2 runs are not finished and left out")
+
+
 def test_no_run_folder_is_said_in_one_line(tmp_path: Path) -> None:
     answer = whyadam("figure", "loss", tmp_path, cwd=tmp_path)
     assert answer.returncode == 2
