@@ -1,20 +1,71 @@
-"""Plain-text tables."""
+"""Tables: cells of text for a terminal, as Markdown and as LaTeX; and losses over seeds as cells."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from statistics import mean, median
 
 from ..errors import printable
 
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+"""How LaTeX spells the characters that have a meaning in it."""
+
+MARKDOWN = re.compile(r"[\\|<*`~$\[\]]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+"""What has a meaning in a Markdown cell; an underscore has one only at an end of a word."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text.
+
+    Attributes:
+        columns: their names.
+        rows: as many cells each.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def text(self) -> str:
+        """For a terminal: aligned columns. Control characters in a cell are escaped."""
+        table = [tuple(map(printable, line)) for line in (self.columns, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+        return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+    def markdown(self) -> str:
+        """For a README or an issue."""
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join("| " + " | ".join(map(_markdown_cell, line)) + " |" for line in lines)
+
+    def latex(self) -> str:
+        """A ``tabular`` that needs no package; its text is UTF-8."""
+        lines = [" & ".join(map(_latex_cell, line)) + r" \\" for line in (self.columns, *self.rows)]
+        begin = rf"\begin{{tabular}}{{{'l' * len(self.columns)}}}"
+        return "\n".join([begin, lines[0], r"\hline", *lines[1:], r"\end{tabular}"])
+
 
 def aligned(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Format lines of cells as text with aligned columns and a header; control characters are escaped."""
-    table = [tuple(map(printable, line)) for line in (columns, *lines)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    texts = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+    """Lines of cells as text, their columns below each other and below the names of the columns."""
+    return Table(tuple(columns), [tuple(line) for line in lines]).text()
+
+
+def _markdown_cell(text: str) -> str:
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _latex_cell(text: str) -> str:
+    cell = "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+    # The end of the line before, \\, would take a star or a bracket for its own.
+    return "{}" + cell if cell.startswith(("[", "*")) else cell
 
 
 def over_seeds(values: Sequence[float], form: str) -> str:
