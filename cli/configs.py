@@ -37,11 +37,7 @@ def list_names(what: Annotated[Listed, typer.Argument(help="What to list.")]) ->
 
 
 def _registry(what: Listed) -> Registry[Any]:
-    from ..data.noise_laws import NOISE_LAWS
-    from ..data.registry import DATA
-    from ..models.registry import MODELS
-    from ..optimizers.registry import OPTIMIZERS
-    from ..tasks.registry import TASKS
+    from ..configs.schema import DATA, MODELS, NOISE_LAWS, OPTIMIZERS, TASKS
 
     registries: dict[str, Registry[Any]] = {
         "optimizers": OPTIMIZERS,

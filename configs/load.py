@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from ..data.registry import DATA
 from ..errors import UserError, printable
-from ..hessian.settings import HessianSettings
-from ..models.registry import MODELS
-from ..noise.settings import NoiseSettings
-from ..optimizers.registry import OPTIMIZERS
 from ..settings import nearest
-from ..tasks.registry import TASKS
-from .schema import Experiment, Schedule, Training
+from .schema import (
+    DATA,
+    MODELS,
+    OPTIMIZERS,
+    TASKS,
+    Experiment,
+    HessianSettings,
+    NoiseSettings,
+    Schedule,
+    Training,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
