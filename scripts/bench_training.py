@@ -33,7 +33,7 @@ from whyadam.training.checkpoint import Checkpoints, TrainingState
 from whyadam.training.devices import choose_device, to_device
 from whyadam.training.loop import train
 from whyadam.training.metrics import MetricsFile
-from whyadam.training.monitor import Observer, Recorder
+from whyadam.training.monitor import Monitor, Recorder
 from whyadam.training.run_folder import RunFolder
 from whyadam.training.signals import Interruption
 
@@ -88,9 +88,9 @@ class Loops:
                 recorder = TimedRecorder(folder, metrics, progress, len(self.problem.train))
                 recorder.clock = self.clock
                 checkpoints = Checkpoints(folder.checkpoints)
-                observer = Observer(experiment, self.problem, checkpoints, recorder, [], interruption)
+                monitor = Monitor(experiment, self.problem, checkpoints, recorder, [], interruption)
                 start = self.clock.seconds()
-                train(experiment, self.problem, state, observer, interruption)
+                train(experiment, self.problem, state, monitor, interruption)
                 return self.clock.seconds() - start - recorder.spent_measuring
 
     def trainer(self) -> float:
