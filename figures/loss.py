@@ -31,19 +31,21 @@ PANELS = {"train": "training loss (nats)", "eval": "evaluation loss (nats)"}
 
 
 def loss_table(groups: Sequence[Group]) -> str:
-    """One line per group of runs, the lowest final evaluation loss first.
+    """One line per group of runs, the lowest final evaluation loss first; a group with a diverged seed is last.
 
-    Losses are means over the finished seeds, with their range; there is no final one of a group with a diverged seed.
+    Losses are means over the finished seeds, with their range. The final ones are those of the seeds that did not
+    diverge, since where the others stopped says nothing about them; how many did is said.
     """
     return aligned(COLUMNS, map(_line, sorted(groups, key=_final_loss)))
 
 
 def _line(group: Group) -> tuple[str, ...]:
-    seeds = len(group.compared)
-    lost = sum(run.state == "diverged" for run in group.compared)
+    runs = group.compared
+    survivors = [run for run in runs if run.state != "diverged"]
+    lost = diverged(len(runs) - len(survivors), len(runs))
 
-    def cell(key: str, form: str) -> str:
-        return over_seeds([run.status[key] for run in group.compared if run.status.get(key) is not None], form)
+    def cell(key: str, form: str, of: Sequence[Run] = runs) -> str:
+        return over_seeds([run.status[key] for run in of if run.status.get(key) is not None], form)
 
     return (
         group.optimizer,
@@ -51,8 +53,8 @@ def _line(group: Group) -> tuple[str, ...]:
         str(len(group.runs)),
         _states(group),
         cell("step", ".0f"),
-        diverged(lost, seeds) if lost else cell("last_train_loss", ".3f"),
-        diverged(lost, seeds) if lost else cell("last_eval_loss", ".3f"),
+        ", ".join(filter(None, [cell("last_train_loss", ".3f", survivors), lost])),
+        ", ".join(filter(None, [cell("last_eval_loss", ".3f", survivors), lost])),
         cell("best_eval_loss", ".3f"),
         cell("seconds_training", ".0f"),
     )
@@ -62,7 +64,7 @@ def _states(group: Group) -> str:
     states = Counter(run.state for run in group.runs)
     if len(states) == 1:
         return next(iter(states))
-    return ", ".join(f"{state} ({count} of {len(group.runs)})" for state, count in sorted(states.items()))
+    return ", ".join(f"{state} ({states[state]} of {states.total()})" for state in sorted(states) if state != "done")
 
 
 def _final_loss(group: Group) -> float:

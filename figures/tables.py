@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from statistics import mean, median
 
 from ..errors import printable
@@ -76,13 +76,17 @@ def over_seeds(values: Sequence[float], form: str) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def diverged(count: int, seeds: int) -> str:
-    """The word for a loss that is infinite because ``count`` of the seeds diverged."""
-    return f"diverged ({count} of {seeds})" if seeds > 1 else "diverged"
+def loss_cell(losses: Sequence[float]) -> str:
+    """The median of final losses over seeds, and how many runs diverged: ``1.2345``, ``diverged (1 of 2)``, or both.
+
+    Args:
+        losses: infinite or NaN where a run diverged, which counts as infinitely bad; the median is left out if it is.
+    """
+    ranked = [loss if isfinite(loss) else inf for loss in losses]
+    middle = median(ranked) if ranked else inf
+    return ", ".join(filter(None, [f"{middle:.4f}" if middle < inf else "", diverged(ranked.count(inf), len(ranked))]))
 
 
-def median_or_diverged(losses: Sequence[float], form: str = ".4f") -> str:
-    """The median over seeds, or how many of them diverged (have an infinite or NaN loss) if it is infinite."""
-    finite = [loss for loss in losses if isfinite(loss)]
-    middle = median(loss if isfinite(loss) else float("inf") for loss in losses)
-    return format(middle, form) if isfinite(middle) else diverged(len(losses) - len(finite), len(losses))
+def diverged(count: int, runs: int) -> str:
+    """How many of some runs diverged, in the words of every table; empty where none did."""
+    return f"diverged ({count} of {runs})" if count else ""

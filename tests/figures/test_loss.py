@@ -67,7 +67,7 @@ def test_a_diverged_seed_is_a_word_in_the_table_and_no_number(mlp_config: dict[s
     assert "e+" not in sgd
     assert "20000000000" not in sgd
     assert sgd.count("diverged (1 of 2)") == 3, "the state and both final losses"
-    assert "done (1 of 2)" in sgd
+    assert "  1.000, diverged (1 of 2)  " in sgd
     assert "0.750 (0.500 to 1.000)" in sgd, "the best losses along the way are numbers"
 
 
@@ -76,7 +76,7 @@ def test_an_unfinished_seed_is_left_out_of_the_table_and_said(mlp_config: dict[s
         write_run(mlp_config | {"seed": seed}, tmp_path, [3.0, 2.0, last])
     write_run(mlp_config | {"seed": 2}, tmp_path, [3.0, 2.8], state="interrupted")
     line = loss_table(group_by_setting(find_runs([tmp_path]))).splitlines()[2]
-    assert "done (2 of 3), interrupted (1 of 3)" in line
+    assert "  interrupted (1 of 3)  " in line
     assert "1.500 (1.000 to 2.000)" in line
 
 
