@@ -163,6 +163,9 @@ class Registry(Generic[Chosen]):
             return self.custom.model_validate(section)
         if not isinstance(name, str) or name not in self._entries:
             given = f"{name!s:.60}" if isinstance(name, str) else "that"
-            details = {"key": "name", "given": given, "hint": nearest(given, self)}
+            module, dot, attribute = given.rpartition(".")
+            own = self.custom is not None and dot and all(part.isidentifier() for part in given.split("."))
+            hint = f"did you mean {module}:{attribute}?" if own else nearest(given, self)
+            details = {"key": "name", "given": given, "hint": hint}
             raise PydanticCustomError("unknown_name", "{given} is not known; {hint}", details)
         return self._entries[name].model_validate(section)

@@ -1,4 +1,4 @@
-"""``whyadam list`` and ``whyadam validate``: what a config can name, and whether it is valid; nothing runs."""
+"""``whyadam list``, ``validate``, ``show`` and ``path``: what can be known of a config before it runs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .train import Overrides
+from .train import ConfigFile, Overrides, Seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..configs.schema import Experiment
     from ..settings import Registry
 
 
@@ -36,11 +37,7 @@ def list_names(what: Annotated[Listed, typer.Argument(help="What to list.")]) ->
 
 
 def _registry(what: Listed) -> Registry[Any]:
-    from ..data import DATA
-    from ..data.noise_laws import NOISE_LAWS
-    from ..models import MODELS
-    from ..optimizers.registry import OPTIMIZERS
-    from ..tasks import TASKS
+    from ..configs.schema import DATA, MODELS, NOISE_LAWS, OPTIMIZERS, TASKS
 
     registries: dict[str, Registry[Any]] = {
         "optimizers": OPTIMIZERS,
@@ -60,16 +57,15 @@ def _entries(registry: Registry[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _configs() -> Iterator[tuple[str, str]]:
-    from ..configs.load import SHIPPED
+    from ..configs.load import config_path, shipped_configs
 
-    here = Path.cwd()
-    for path in sorted(SHIPPED.glob("*/*.yaml")):
-        first_line = path.read_text(encoding="utf-8").splitlines()[0]
-        yield str(path.relative_to(here) if path.is_relative_to(here) else path), first_line.removeprefix("#").strip()
+    for name in shipped_configs():
+        first_line = config_path(name).read_text(encoding="utf-8").splitlines()[0]
+        yield name, first_line.removeprefix("#").strip()
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML configs.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML configs, or names of shipped ones.")],
     overrides: Overrides = None,
 ) -> None:
     """Check configs: keys, types, and whether model, data and task fit together. Nothing is loaded or downloaded."""
@@ -86,3 +82,28 @@ def validate(
         else:
             typer.echo(f"{file}: valid")
     raise typer.Exit(2 if wrong else 0)
+
+
+def show(config: ConfigFile, overrides: Overrides = None, seed: Seed = None) -> None:
+    """Print the resolved config as YAML, every default written out."""
+    from ..configs.load import dump_experiment
+
+    typer.echo(dump_experiment(_load(config, overrides, seed)), nl=False)
+
+
+def path(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    out: Annotated[Path, typer.Option(help="Folder for run folders.")] = Path("runs"),
+) -> None:
+    """Print the run folder that `train` would use with the same arguments; nothing is created."""
+    from ..training.run_folder import RunFolder
+
+    typer.echo(str(RunFolder.of(_load(config, overrides, seed), out).path))
+
+
+def _load(config: Path, overrides: list[str] | None, seed: int | None) -> Experiment:
+    from ..configs.load import load_experiment
+
+    return load_experiment(config, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])])

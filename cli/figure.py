@@ -21,8 +21,11 @@ def loss(runs: Runs, out: Out = Path("loss")) -> None:
     from ..figures.loss import draw_losses, loss_table
     from ..figures.runs import find_runs, group_by_setting
 
-    groups = group_by_setting(find_runs(runs))
+    found = find_runs(runs)
+    groups = group_by_setting(found)
     typer.echo(loss_table(groups))
+    if left_out := len(found) - sum(len(group.compared) for group in groups):
+        typer.echo(f"warning: {left_out} of {len(found)} runs are not finished and left out", err=True)
     _print(draw_losses(groups, out))
 
 

@@ -9,17 +9,20 @@ import typer
 
 DIVERGED_EXIT_CODE = 3
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="A YAML config; see `whyadam list configs`.")]
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A YAML config, or the name of one of `whyadam list configs`.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override any key: -s optimizer.lr=1e-3; repeatable."),
 ]
+Seed = Annotated[int | None, typer.Option(help="Override the config's seed.")]
 
 
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
-    seed: Annotated[int | None, typer.Option(help="Override the config's seed.")] = None,
+    seed: Seed = None,
     out: Annotated[Path, typer.Option(help="Folder for run folders.")] = Path("runs"),
     fail_on_divergence: Annotated[
         bool, typer.Option("--fail-on-divergence", help="Exit with code 3 if the run diverges.")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,17 @@ from pydantic import ValidationError
 
 from ..errors import UserError, printable
 from ..settings import nearest
-from .schema import Experiment
+from .schema import (
+    DATA,
+    MODELS,
+    OPTIMIZERS,
+    TASKS,
+    Experiment,
+    HessianSettings,
+    NoiseSettings,
+    Schedule,
+    Training,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -60,7 +71,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read a config file.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a shipped config (see ``config_path``).
         overrides: ``dotted.key=value`` each, the value in YAML, applied in order. A new ``name`` for a section
             (``optimizer.name=adam``) drops the other keys that the section had.
 
@@ -106,7 +117,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, no text, no YAML, or no group of keys.
     """
-    values = read_any_yaml(path)
+    values = read_any_yaml(config_path(path))
     if not isinstance(values, dict):
         raise ConfigError(str(path), ["should be a group of keys (name, model, data, task, optimizer, training)"])
     return values
@@ -157,6 +168,55 @@ def parse_value(text: str, source: str) -> Any:
         raise ConfigError(source, [f"the value {error}"]) from None
 
 
+def config_path(name: str | Path, *folders: Path) -> Path:
+    """The file of a config: a path of the user's own, or the name of one that comes with whyadam.
+
+    The suffix .yaml may be left out. A path is looked up in ``folders``, then in the working folder; a name such as
+    ``quick/mlp_mnist5k`` is valid everywhere.
+
+    Raises:
+        ConfigError: there is none; the message has the most similar name.
+    """
+    shipped = [SHIPPED / str(name).removeprefix("configs/")]
+    for path in (*(folder / name for folder in folders), Path(name), *shipped):
+        for candidate in (path, path.parent / f"{path.name}.yaml"):
+            # Not is_file: a pipe is a config, too.
+            if candidate.exists() and not candidate.is_dir():
+                return candidate
+    reason = "Is a directory" if Path(name).is_dir() else "No such file or directory"
+    close = get_close_matches(str(name).removesuffix(".yaml"), shipped_configs(), n=1)
+    hint = f"; did you mean {close[0]}?" if close else "; see `whyadam list configs`" if not Path(name).suffix else ""
+    raise ConfigError(str(name), [f"cannot be read: {reason}{hint}"])
+
+
+def shipped_configs() -> list[str]:
+    """The names of the configs that come with whyadam, such as ``quick/mlp_mnist5k``."""
+    return [path.relative_to(SHIPPED).with_suffix("").as_posix() for path in sorted(SHIPPED.glob("*/*.yaml"))]
+
+
+ALIASES = {"learning_rate": "lr", "epoch": "epochs", "num_epochs": "epochs", "max_steps": "steps", "bs": "batch_size"}
+"""What other programs call a key."""
+
+
+def _full_keys(key: str) -> list[str]:
+    """The keys of a config that end like ``key``, or that it is another name of; without ``key`` itself."""
+    section, _, last = key.rpartition(".")
+    ending = ALIASES.get(last, last)
+    fields: dict[str, Iterable[str]] = {
+        "": Experiment.model_fields,
+        "training": Training.model_fields,
+        "schedule": Schedule.model_fields,
+        "noise": NoiseSettings.model_fields,
+        "hessian": HessianSettings.model_fields,
+    }
+    for name, registry in (("optimizer", OPTIMIZERS), ("model", MODELS), ("data", DATA), ("task", TASKS)):
+        fields[name] = [field for _, entry in registry.items() for field in entry.model_fields]
+    # The own section first: optimizer.learning_rate is optimizer.lr.
+    ordered = sorted(fields, key=lambda name: name != section)
+    found = [f"{name}.{ending}".removeprefix(".") for name in ordered if ending in fields[name]]
+    return [full for full in found if full != key]
+
+
 def format_override(key: str, value: Any) -> str:
     """What ``parse_override`` reads as this key and this value."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
@@ -194,12 +254,12 @@ def explain(error: ValidationError) -> list[str]:
     """One line for each key that pydantic found wrong."""
     by_key: dict[str, str] = {}
     for details in error.errors(include_url=False):
-        key, line = _explain_one(details)
+        key, line = _explain_one(details, of_experiment=error.title == "Experiment")
         by_key.setdefault(key or line, line)
     return list(by_key.values())
 
 
-def _explain_one(details: ErrorDetails) -> tuple[str, str]:
+def _explain_one(details: ErrorDetails, *, of_experiment: bool) -> tuple[str, str]:
     context = details.get("ctx", {})
     location = [str(part) for part in details["loc"] if isinstance(part, int) or _is_key(part)]
     if "key" in context:
@@ -217,6 +277,8 @@ def _explain_one(details: ErrorDetails) -> tuple[str, str]:
             message = str(context["error"])
         case "missing":
             message = "missing"
+        case "unknown_key" if of_experiment and (full := _full_keys(key)):
+            message = f"unknown key; did you mean {' or '.join(full[:3])}?"
         case "unknown_key" | "unknown_name" | "no_name" | "no_section":
             message = details["msg"]
         case "literal_error":

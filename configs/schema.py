@@ -103,8 +103,12 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
+        if self.steps is None and self.epochs is None:
             raise ValueError("give either training.steps or training.epochs")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(
+                "give either training.steps or training.epochs; training.steps=null leaves the number to the epochs"
+            )
         return self
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .runs import Group
-from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, plot_mean_and_range, save_figure
-from .tables import aligned, over_seeds
+from .runs import Group, Run
+from .style import (
+    OPTIMIZER_COLORS,
+    OPTIMIZER_LABELS,
+    OTHER_COLOR,
+    limit_losses,
+    new_figure,
+    plot_mean_and_range,
+    save_figure,
+)
+from .tables import aligned, diverged, over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,81 +31,129 @@ PANELS = {"train": "training loss (nats)", "eval": "evaluation loss (nats)"}
 
 
 def loss_table(groups: Sequence[Group]) -> str:
-    """One line per group of runs: means over its seeds, with their range; the lowest final evaluation loss first."""
+    """One line per group of runs, the lowest final evaluation loss first; a group with a diverged seed is last.
+
+    Losses are means over the finished seeds, with their range. The final ones are those of the seeds that did not
+    diverge, since where the others stopped says nothing about them; how many did is said.
+    """
     return aligned(COLUMNS, map(_line, sorted(groups, key=_final_loss)))
 
 
 def _line(group: Group) -> tuple[str, ...]:
-    def cell(key: str, form: str) -> str:
-        return over_seeds([run.status[key] for run in group.runs if run.status.get(key) is not None], form)
+    runs = group.compared
+    survivors = [run for run in runs if run.state != "diverged"]
+    lost = diverged(len(runs) - len(survivors), len(runs))
+
+    def cell(key: str, form: str, of: Sequence[Run] = runs) -> str:
+        return over_seeds([run.status[key] for run in of if run.status.get(key) is not None], form)
 
     return (
         group.optimizer,
         "" if group.lr is None else f"{group.lr:g}",
         str(len(group.runs)),
-        ",".join(sorted({run.status["state"] for run in group.runs})),
+        _states(group),
         cell("step", ".0f"),
-        cell("last_train_loss", ".3f"),
-        cell("last_eval_loss", ".3f"),
+        ", ".join(filter(None, [cell("last_train_loss", ".3f", survivors), lost])),
+        ", ".join(filter(None, [cell("last_eval_loss", ".3f", survivors), lost])),
         cell("best_eval_loss", ".3f"),
         cell("seconds_training", ".0f"),
     )
 
 
+def _states(group: Group) -> str:
+    states = Counter(run.state for run in group.runs)
+    if len(states) == 1:
+        return next(iter(states))
+    return ", ".join(f"{state} ({states[state]} of {states.total()})" for state in sorted(states) if state != "done")
+
+
 def _final_loss(group: Group) -> float:
-    finished = [run.status.get("last_eval_loss") for run in group.runs if run.status["state"] != "diverged"]
-    return mean([loss for loss in finished if loss is not None] or [np.inf])
+    losses = [run.status.get("last_eval_loss") for run in group.compared]
+    if any(run.state == "diverged" for run in group.compared) or None in losses:
+        return np.inf
+    return mean(loss for loss in losses if loss is not None)
 
 
 def draw_losses(groups: Sequence[Group], out: Path) -> list[Path]:
-    """Draw a line per group of runs: the median over its seeds, with a band from minimum to maximum.
+    """Draw a line per group of runs: the median over its finished seeds, with a band from minimum to maximum.
 
-    A cross marks where a run diverged. The axes end above the losses at the start, so that an exploding run does not
-    flatten the others.
+    A cross marks where a seed diverged; from there on its loss counts as infinite. Unfinished seeds are left out if
+    there are finished ones, and the legend says so. The axes end above the losses at the start, so that a run that
+    explodes does not flatten the others.
 
     Args:
-        groups: runs gathered over their seeds.
+        groups: runs grouped over their seeds.
         out: path without ending.
 
     Returns:
         PNG, PDF and SVG.
     """
     groups = sorted(groups, key=lambda group: (group.experiment.name, group.optimizer, group.lr or 0))
-    highest = _highest_at_start(groups)
     figure = new_figure(columns=len(PANELS), legend_entries=len(groups))
     for axes, (split, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        losses = [loss for group in groups for run in group.compared for loss in run.curve(split)[1]]
+        top = limit_losses(axes, losses, _highest_at_start(groups))
         for group, line_label, color in zip(groups, _labels(groups), _colors(groups), strict=True):
-            _draw_group(axes, group, split, line_label, color, highest)
+            _draw_group(axes, group, split, line_label, color, top)
         axes.set(xlabel="optimizer steps", ylabel=label)
-        if np.isfinite(highest):
-            lowest = min((loss for group in groups for run in group.runs for loss in run.curve(split)[1]), default=0)
-            axes.set_ylim(lowest - 0.05 * (highest - lowest), highest + 0.05 * (highest - lowest))
         axes.grid(alpha=0.3)
     names = sorted({group.experiment.name for group in groups})
-    seeds = max(len(group.runs) for group in groups)
-    band = f"median and range over {seeds} seeds" if seeds > 1 else "one seed"
-    figure.suptitle(f"{', '.join(names)} ({band})")
+    figure.suptitle(f"{', '.join(names)} ({_seeds(groups)})")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     return save_figure(figure, out)
 
 
-def _draw_group(axes: Axes, group: Group, split: str, label: str, color: str, highest: float) -> None:
-    curves = [dict(zip(*run.curve(split), strict=True)) for run in group.runs]
-    # A diverged seed has a shorter curve: past its end the others are no longer comparable.
-    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-    if not steps:
-        return
-    losses = np.array([[curve[step] for step in steps] for curve in curves])
+def _draw_group(axes: Axes, group: Group, split: str, label: str, color: str, top: float) -> None:
+    steps, losses = _losses_by_step(group.compared, split)
+    if len(group.compared) < len(group.runs):
+        label += f", {len(group.compared)} of {len(group.runs)} seeds"
     axes.plot(steps, np.median(losses, axis=0), color=color, label=label)
-    axes.fill_between(steps, losses.min(axis=0), losses.max(axis=0), color=color, alpha=0.2, linewidth=0)
-    if any(run.status["state"] == "diverged" for run in group.runs):
-        axes.plot(steps[-1], min(float(np.median(losses[:, -1])), highest), "x", color=color)
+    # A band up to an infinite loss goes to the upper end of the axis.
+    axes.fill_between(
+        steps,
+        losses.min(axis=0),
+        np.where(np.isinf(losses.max(axis=0)), top, losses.max(axis=0)),
+        where=np.isfinite(losses.min(axis=0)).tolist(),
+        color=color,
+        alpha=0.2,
+        linewidth=0,
+    )
+    for run in group.compared:
+        steps, values = run.curve(split)
+        if run.state == "diverged" and steps:
+            axes.plot(steps[-1], min(values[-1], top), "x", color=color)
+
+
+def _losses_by_step(runs: Sequence[Run], split: str) -> tuple[list[int], NDArray[np.float64]]:
+    """The steps at which every run has a loss, and the losses ``[runs, steps]``.
+
+    A diverged run has an infinite loss after its last row, if another run goes on; so has a row whose loss is NaN.
+    """
+    curves = [dict(zip(*run.curve(split), strict=True)) for run in runs]
+    ends = [
+        max(curve, default=-1) if run.state == "diverged" else np.inf for run, curve in zip(runs, curves, strict=True)
+    ]
+    steps = [
+        step
+        for step in sorted(set().union(*curves))
+        if all(step in curve or step > end for curve, end in zip(curves, ends, strict=True))
+    ]
+    losses = np.array([[curve.get(step, np.inf) for step in steps] for curve in curves])
+    return steps, np.where(np.isnan(losses), np.inf, losses)
+
+
+def _seeds(groups: Sequence[Group]) -> str:
+    counts = sorted({len(group.compared) for group in groups})
+    if counts == [1]:
+        return "one seed"
+    shown = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"median and range over {shown} seeds"
 
 
 def _highest_at_start(groups: Sequence[Group]) -> float:
-    """The highest evaluation loss before the first step; infinite where there was no evaluation."""
-    curves = [run.curve("eval")[1] for group in groups for run in group.runs]
-    return max((losses[0] for losses in curves if losses), default=np.inf)
+    """The highest finite evaluation loss before the first step; infinite without one."""
+    curves = [run.curve("eval")[1] for group in groups for run in group.compared]
+    return max((losses[0] for losses in curves if losses and np.isfinite(losses[0])), default=np.inf)
 
 
 def _colors(groups: Sequence[Group]) -> list[str]:

@@ -12,7 +12,7 @@ from ..configs.load import identity, load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.metrics import read_metrics
-from ..training.run_folder import read_status
+from ..training.run_folder import FINISHED, read_status
 from .style import OPTIMIZER_LABELS
 
 Rows = Sequence[Mapping[str, Any]]
@@ -26,6 +26,16 @@ class Run:
     path: Path
     experiment: Experiment
     status: dict[str, Any]
+
+    @property
+    def state(self) -> str:
+        """``done``, ``diverged``, or that of an unfinished run."""
+        return str(self.status["state"])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has ended in a result."""
+        return self.state in FINISHED
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
@@ -58,6 +68,14 @@ class Group:
     def lr(self) -> float | None:
         """The learning rate, if the optimizer has one."""
         return getattr(self.experiment.optimizer, "lr", None)
+
+    @property
+    def compared(self) -> tuple[Run, ...]:
+        """The runs that tables and curves show: the finished ones, or if there are none the ones that got furthest."""
+        if finished := tuple(run for run in self.runs if run.is_finished):
+            return finished
+        furthest = max(run.status.get("step") or 0 for run in self.runs)
+        return tuple(run for run in self.runs if (run.status.get("step") or 0) == furthest)
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:

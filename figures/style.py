@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
@@ -63,6 +64,36 @@ def plot_mean_and_range(
     axes.plot([mean(x)] * 2, [min(y), max(y)], color=color, alpha=0.5)
     axes.plot([min(x), max(x)], [mean(y)] * 2, color=color, alpha=0.5)
     axes.plot(mean(x), mean(y), "o", color=color, label=label)
+
+
+def limit_losses(axes: Axes, losses: Iterable[float], start: float) -> float:
+    """Set the limits of a loss axis so that a loss that explodes does not flatten the others.
+
+    The axis ends at the loss before the first step. If no loss is clearly below that one (by 1 %), it ends at the
+    largest finite loss instead, and is logarithmic if that is more than 100 times the lowest.
+
+    Args:
+        axes: its vertical axis is set.
+        losses: of all lines; infinite and NaN ones are ignored.
+        start: loss before the first step; infinite or NaN if unknown.
+
+    Returns:
+        The largest loss inside the limits; infinite if no loss is finite, and then nothing is set.
+    """
+    finite = [loss for loss in losses if isfinite(loss)]
+    if not finite:
+        return inf
+    low, top = min(finite), max(finite)
+    if isfinite(start) and start - low > 0.01 * abs(start):
+        top = start
+    elif 0 < 100 * low < top:
+        axes.set_yscale("log")
+        margin = (top / low) ** 0.05
+        axes.set_ylim(low / margin, top * margin)
+        return top
+    margin = 0.05 * (top - low) or 0.05 * abs(top) or 1.0
+    axes.set_ylim(low - margin, top + margin)
+    return top
 
 
 def save_figure(figure: Figure, out: Path) -> list[Path]:

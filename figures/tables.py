@@ -1,11 +1,12 @@
-"""Tables: cells of text for a terminal, as Markdown and as LaTeX."""
+"""Tables: cells of text for a terminal, as Markdown and as LaTeX; and losses over seeds as cells."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from math import inf, isfinite
+from statistics import mean, median
 
 from ..errors import printable
 
@@ -73,3 +74,19 @@ def over_seeds(values: Sequence[float], form: str) -> str:
         return ""
     middle, low, high = (format(value, form) for value in (mean(values), min(values), max(values)))
     return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def loss_cell(losses: Sequence[float]) -> str:
+    """The median of final losses over seeds, and how many runs diverged: ``1.2345``, ``diverged (1 of 2)``, or both.
+
+    Args:
+        losses: infinite or NaN where a run diverged, which counts as infinitely bad; the median is left out if it is.
+    """
+    ranked = [loss if isfinite(loss) else inf for loss in losses]
+    middle = median(ranked) if ranked else inf
+    return ", ".join(filter(None, [f"{middle:.4f}" if middle < inf else "", diverged(ranked.count(inf), len(ranked))]))
+
+
+def diverged(count: int, runs: int) -> str:
+    """How many of some runs diverged, in the words of every table; empty where none did."""
+    return f"diverged ({count} of {runs})" if count else ""

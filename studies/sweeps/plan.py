@@ -16,6 +16,7 @@ from ...configs.load import (
     SHIPPED,
     ConfigError,
     apply_change,
+    config_path,
     explain,
     format_override,
     parse_experiment,
@@ -151,11 +152,11 @@ def find_config(config: str, source: Path, label: str) -> Path:
     Raises:
         ConfigError: it is in none of these places; ``label`` begins its message.
     """
-    for folder in (source.parent, Path(), SHIPPED):
-        if (folder / config).is_file():
-            return folder / config
-    places = f"{source.parent}, the working folder and {SHIPPED}"
-    raise ConfigError(label, [f"config: {config} is in none of {places}"])
+    try:
+        return config_path(config, source.parent)
+    except ConfigError:
+        places = f"{source.parent}, the working folder and {SHIPPED}"
+        raise ConfigError(label, [f"config: {config} is in none of {places}"]) from None
 
 
 def parse_grid(text: str) -> tuple[str, tuple[Any, ...]]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -79,21 +80,42 @@ def test_validate_shows_every_problem(config_file: Path, tmp_path: Path) -> None
         ("models", ["resnet18", "vgg16", "gpt2_nano", "bert_base", "vit_base", "mlp"]),
         ("data", ["kjv", "mnist5k", "cifar10", "image_folder", "text_file", "hf_text", "squad"]),
         ("tasks", ["classification", "causal_lm", "masked_lm", "question_answering"]),
-        ("configs", ["gpt2_nano_kjv.yaml"]),
+        ("configs", ["quick/gpt2_nano_kjv", "paper/bert_base_squad"]),
     ],
 )
 def test_list_names_everything_with_a_line_each(what: str, names: list[str], tmp_path: Path) -> None:
     answer = whyadam("list", what, cwd=tmp_path)
     assert answer.returncode == 0
-    first_words = [Path(line.split()[0]).name for line in answer.stdout.splitlines()]
+    first_words = [line.split()[0] for line in answer.stdout.splitlines()]
     assert set(names) <= set(first_words)
     assert all(len(line.split()) > 2 for line in answer.stdout.splitlines())
+
+
+def test_figure_loss_says_which_runs_it_leaves_out(config_file: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert whyadam("train", config_file, "--seed", str(seed), cwd=tmp_path).returncode == 0
+    status = next(tmp_path.glob("runs/tiny/*seed1*/status.json"))
+    status.write_text(status.read_text().replace('"done"', '"interrupted"'))
+    drawn = whyadam("figure", "loss", "runs", cwd=tmp_path)
+    assert (drawn.returncode, drawn.stderr.strip()) == (0, "warning: 1 of 2 runs are not finished and left out")
 
 
 def test_no_run_folder_is_said_in_one_line(tmp_path: Path) -> None:
     answer = whyadam("figure", "loss", tmp_path, cwd=tmp_path)
     assert answer.returncode == 2
     assert "no run folder here" in answer.stderr
+
+
+@pytest.mark.parametrize("module", ["whyadam", "whyadam.cli"])
+def test_the_package_is_the_command(module: str, tmp_path: Path) -> None:
+    """``python -m whyadam``, and ``torchrun -m whyadam.cli`` as it was."""
+    answers = [
+        subprocess.run([sys.executable, "-m", module, option], capture_output=True, text=True, check=True, cwd=tmp_path)
+        for option in ("--version", "-h", "--help")
+    ]
+    assert answers[0].stdout == f"whyadam {version('whyadam')}\n"
+    assert "Commands:" in answers[1].stdout
+    assert answers[1].stdout == answers[2].stdout
 
 
 def test_help_answers_in_less_than_twice_the_time_of_importing_typer(tmp_path: Path) -> None:

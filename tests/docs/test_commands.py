@@ -14,7 +14,7 @@ import pytest
 import typer
 import yaml
 from whyadam.cli import app
-from whyadam.configs.load import load_experiment
+from whyadam.configs.load import config_path, load_experiment
 from whyadam.errors import UserError
 from whyadam.studies.run import known_studies
 
@@ -29,7 +29,9 @@ VARIABLES = {"$optimizer": "adam", "$lr": "0.01", "$seed": "0"}
 SKETCHES = ("architecture.md", "optimizers.md")
 """Python that is not run here: interfaces without bodies, and snippets that a test of their own runs."""
 
-READS_CONFIG = ("train", "sweep", "noise", "hessian", "validate")
+READS_CONFIG = ("train", "sweep", "noise", "hessian", "validate", "show", "path")
+CONFIG_ALONE = ("train", "validate", "show", "path")
+"""Those that take nothing else; the others take run folders or sweep files too."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +90,12 @@ def test_every_command_parses(page: Path, blocks: Callable[[Path], list[Any]]) -
 def test_every_named_config_is_there_and_takes_its_overrides(page: Path, blocks: Callable[[Path], list[Any]]) -> None:
     """A config that was renamed, a key that it no longer has."""
     for subcommand, *words in _shell_commands(blocks(page)):
-        configs = [path for word in words if word.endswith(".yaml") for path in ROOT.glob(word)]
-        assert bool(configs) == any(word.endswith(".yaml") for word in words), f"{page.name}: {words}"
+        files = [path for word in words if word.endswith(".yaml") for path in ROOT.glob(word)]
+        assert bool(files) == any(word.endswith(".yaml") for word in words), f"{page.name}: {words}"
+        named = [word for word in words[:1] if subcommand in READS_CONFIG and re.match(r"(quick|gpu|paper)/", word)]
+        configs = [*files, *map(config_path, named)]
+        if subcommand in CONFIG_ALONE:
+            assert configs, f"{page.name}: {words}"
         if subcommand in READS_CONFIG:
             changes = [value for option, value in pairwise(words) if option == "-s"]
             for config in configs:

@@ -1,0 +1,5 @@
+"""``python -m whyadam`` is the ``whyadam`` command."""
+
+from .cli import main
+
+main()
