@@ -44,9 +44,13 @@ def sensitivity(
 ) -> None:
     """Draw final evaluation loss against learning rate, a line an optimizer, with a band over seeds."""
     from ..figures.runs import find_runs
-    from ..figures.tuning import compare, draw_sensitivity
+    from ..figures.tuning import all_warnings, compare, draw_sensitivity
 
-    for path in draw_sensitivity(compare(find_runs(runs)), out):
+    found = find_runs(runs)
+    comparisons = compare(found)
+    for warning in all_warnings(found, comparisons):
+        typer.echo(f"warning: {warning}", err=True)
+    for path in draw_sensitivity(comparisons, out):
         typer.echo(str(path))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from math import inf, isfinite
+from statistics import mean, median
 
 from ..errors import printable
 from .runs import Group, Run
@@ -68,6 +69,22 @@ def _latex_cell(text: str) -> str:
     return "{}" + cell if cell.startswith(("[", "*")) else cell
 
 
+def loss_cell(losses: Sequence[float]) -> str:
+    """The median of final losses over seeds, and how many runs diverged: ``1.2345``, ``diverged (1 of 2)``, or both.
+
+    Args:
+        losses: infinite or NaN where a run diverged, which counts as infinitely bad; the median is left out if it is.
+    """
+    ranked = [loss if isfinite(loss) else inf for loss in losses]
+    middle = median(ranked) if ranked else inf
+    return ", ".join(filter(None, [f"{middle:.4f}" if middle < inf else "", diverged(ranked.count(inf), len(ranked))]))
+
+
+def diverged(count: int, runs: int) -> str:
+    """How many of some runs diverged, in the words of every table; empty where none did."""
+    return f"diverged ({count} of {runs})" if count else ""
+
+
 COLUMNS = ("optimizer", "lr", "seeds", "state", "steps", "train loss", "eval loss", "best eval loss", "seconds")
 
 
@@ -82,16 +99,22 @@ def _line(group: Group) -> tuple[str, ...]:
         "" if group.lr is None else f"{group.lr:g}",
         str(len(group.runs)),
         ",".join(sorted({run.status["state"] for run in group.runs})),
-        _over_seeds(group, lambda run: run.status.get("step"), ".0f"),
-        _over_seeds(group, lambda run: run.status.get("last_train_loss"), ".3f"),
-        _over_seeds(group, lambda run: run.status.get("last_eval_loss"), ".3f"),
-        _over_seeds(group, lambda run: run.status.get("best_eval_loss"), ".3f"),
-        _over_seeds(group, lambda run: run.status.get("seconds_training"), ".0f"),
+        _over_seeds(group.runs, "step", ".0f"),
+        _last_loss(group.runs, "last_train_loss"),
+        _last_loss(group.runs, "last_eval_loss"),
+        _over_seeds(group.runs, "best_eval_loss", ".3f"),
+        _over_seeds(group.runs, "seconds_training", ".0f"),
     )
 
 
-def _over_seeds(group: Group, value_of: Callable[[Run], float | None], form: str) -> str:
-    values = [value for run in group.runs if (value := value_of(run)) is not None]
+def _last_loss(runs: Sequence[Run], key: str) -> str:
+    """The mean over the runs that did not diverge: where the others stopped says nothing about them."""
+    others = [run for run in runs if run.status["state"] != "diverged"]
+    return ", ".join(filter(None, [_over_seeds(others, key, ".3f"), diverged(len(runs) - len(others), len(runs))]))
+
+
+def _over_seeds(runs: Sequence[Run], key: str, form: str) -> str:
+    values = [run.status[key] for run in runs if run.status.get(key) is not None]
     if not values:
         return ""
     middle, low, high = (format(value, form) for value in (mean(values), min(values), max(values)))
