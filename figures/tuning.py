@@ -241,22 +241,6 @@ def _describe(different: Mapping[str, Any]) -> list[str]:
 
 
 COLUMNS = ("optimizer", "setting", "seeds", "median eval loss", "range", "")
-CSV_COLUMNS = (
-    "runs",
-    "model",
-    "data",
-    "optimizer",
-    "lr",
-    "setting",
-    "seeds",
-    "diverged",
-    "median_loss",
-    "lowest_loss",
-    "highest_loss",
-    "best",
-    "at_edge",
-    "tried",
-)
 
 
 def tuning_table(comparisons: Sequence[Comparison]) -> str:
@@ -266,7 +250,7 @@ def tuning_table(comparisons: Sequence[Comparison]) -> str:
 
 def write_tuning(comparisons: Sequence[Comparison], path: Path) -> Path:
     """Write one row per setting as CSV; a loss that is infinite stands for a diverged run."""
-    write_csv(path, [row for comparison in comparisons for row in _rows(comparison)], CSV_COLUMNS)
+    write_csv(path, [row for comparison in comparisons for row in _rows(comparison)])
     return path
 
 
@@ -325,17 +309,14 @@ def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]
     before the first step, where some setting ends below it: a triangle at the top stands for a higher one, a cross for
     a setting whose median diverged. Only finished runs count; the title says how many others there are.
 
-    Args:
-        comparisons: what to draw.
-        out: path without ending.
-
     Returns:
-        PNG, PDF and SVG.
+        PNG, PDF and SVG at ``out``, a path without ending.
 
     Raises:
         UserError: no optimizer has a learning rate.
     """
-    panels = [(comparison, _curves(comparison)) for comparison in comparisons]
+    # Those of the optimizers that have a learning rate, by name.
+    panels = [(one, {rule.name: line for rule in one.rules if (line := _line(rule))}) for one in comparisons]
     shown = [(comparison, lines) for comparison, lines in panels if lines]
     if not shown:
         raise UserError("no optimizer of these runs has a learning rate")
@@ -358,11 +339,6 @@ def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]
         handles |= {str(handle.get_label()): handle for handle in axes.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="outside right upper")
     return save_figure(figure, out)
-
-
-def _curves(comparison: Comparison) -> dict[str, dict[float, Setting]]:
-    """Those of the optimizers that have a learning rate, by name."""
-    return {rule.name: line for rule in comparison.rules if (line := _line(rule))}
 
 
 def _line(rule: Rule) -> dict[float, Setting]:

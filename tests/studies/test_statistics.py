@@ -1,4 +1,4 @@
-"""Intervals: against scipy, against the exact bootstrap, and by how often they hold the truth."""
+"""Intervals and tests: against scipy, closed forms and counts by hand, and by how often they hold the truth."""
 
 from __future__ import annotations
 
@@ -114,12 +114,15 @@ def test_rank_correlation_is_spearmans_with_ties() -> None:
     assert rank_correlation(x, y).value == pytest.approx(stats.spearmanr(x, y).statistic)
 
 
-def test_rank_correlations_of_nine_subjects_hold_the_truth_in_95_percent() -> None:
+def test_rank_correlations_of_nine_subjects_hold_the_truth_in_93_percent_or_more() -> None:
+    """Not in 95 %: percentiles of so few subjects are a little narrow. Three standard errors of 1,000 draws: 2.4 %."""
+
     def interval(generator: np.random.Generator) -> Effect:
         x, y = generator.normal(size=(2, 9))
         return rank_correlation(x, y, resamples=400)
 
-    assert 0.9 < coverage(interval, 0.0, draws=300) < 0.99
+    found = coverage(interval, 0.0, draws=1000)
+    assert 0.93 - 3 * math.sqrt(0.93 * 0.07 / 1000) < found < 0.98
 
 
 def test_equal_values_have_no_rank_correlation() -> None:
