@@ -19,15 +19,12 @@ def best(
     Warns where a comparison would not be fair: the best at the edge of its grid, unequal grids, unequal seeds.
     """
     from ..figures.runs import find_runs
-    from ..figures.tuning import compare, is_finished, tuning_table, write_tuning
+    from ..figures.tuning import all_warnings, compare, tuning_table, write_tuning
 
     found = find_runs(runs)
     comparisons = compare(found)
     typer.echo(tuning_table(comparisons))
-    if unfinished := [run for run in found if not is_finished(run)]:
-        typer.echo(f"warning: {len(unfinished)} of {len(found)} runs are not finished and left out", err=True)
-    for comparison in comparisons:
-        for warning in comparison.warnings():
-            typer.echo(f"warning: {warning}", err=True)
+    for warning in all_warnings(found, comparisons):
+        typer.echo(f"warning: {warning}", err=True)
     if out is not None:
         typer.echo(str(write_tuning(comparisons, out)))

@@ -33,9 +33,13 @@ def loss(runs: Runs, out: Out = Path("loss")) -> None:
 def sensitivity(runs: Runs, out: Out = Path("sensitivity")) -> None:
     """Draw final evaluation loss against learning rate, a line per optimizer, with a band over seeds."""
     from ..figures.runs import find_runs
-    from ..figures.tuning import compare, draw_sensitivity
+    from ..figures.tuning import all_warnings, compare, draw_sensitivity
 
-    _print(draw_sensitivity(compare(find_runs(runs)), out))
+    found = find_runs(runs)
+    comparisons = compare(found)
+    for warning in all_warnings(found, comparisons):
+        typer.echo(f"warning: {warning}", err=True)
+    _print(draw_sensitivity(comparisons, out))
 
 
 @app.command("noise")

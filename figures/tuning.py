@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from ..grid import Best, best_point
 from ..training.run_folder import FINISHED
 from .runs import Group, Run
 from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
-from .tables import aligned
+from .tables import aligned, loss_cell
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -99,10 +100,12 @@ class Comparison:
     Attributes:
         label: name of the config, and what else differs from the other comparisons.
         rules: by name, in alphabetical order.
+        unfinished: how many runs of the same kind have not ended, and are left out.
     """
 
     label: str
     rules: tuple[Rule, ...]
+    unfinished: int = 0
 
     @property
     def experiment(self) -> Experiment:
@@ -123,10 +126,18 @@ class Comparison:
             yield f"{self.label}: unequal grids, the seeds of a setting are {given}"
 
 
+def all_warnings(runs: Sequence[Run], comparisons: Iterable[Comparison]) -> Iterator[str]:
+    """What stands against comparing these runs, a line each: those that are left out, and what the comparisons say."""
+    if unfinished := sum(not is_finished(run) for run in runs):
+        yield f"{unfinished} of {len(runs)} runs are not finished and left out"
+    for comparison in comparisons:
+        yield from comparison.warnings()
+
+
 def final_loss(run: Run) -> float:
     """A finished run's final evaluation loss in nats; infinite where it diverged."""
     loss = run.status.get("last_eval_loss")
-    return float(loss) if run.status["state"] == "done" and loss is not None else inf
+    return float(loss) if run.status["state"] == "done" and loss is not None and isfinite(loss) else inf
 
 
 def _is_number(value: Any) -> bool:
@@ -144,15 +155,19 @@ UNCOMPARED: dict[str, Any] = {
 
 
 def compare(runs: Iterable[Run]) -> list[Comparison]:
-    """The finished runs, gathered into what may be compared.
+    """The finished runs, gathered into what may be compared; of the others it is said how many there are.
 
     Raises:
         UserError: no run is finished.
     """
     tasks: dict[str, list[Run]] = {}
+    unfinished: Counter[str] = Counter()
     for run in runs:
+        task = json.dumps(_comparable(run.experiment), sort_keys=True)
         if is_finished(run):
-            tasks.setdefault(json.dumps(_comparable(run.experiment), sort_keys=True), []).append(run)
+            tasks.setdefault(task, []).append(run)
+        else:
+            unfinished[task] += 1
     if not tasks:
         raise UserError(
             "none of these runs is finished; the same `whyadam train` or `whyadam sweep` line continues them"
@@ -162,7 +177,14 @@ def compare(runs: Iterable[Run]) -> list[Comparison]:
         " ".join([task["name"], *_describe(different)])
         for task, different in zip(keys, _differences(keys), strict=True)
     ]
-    return [Comparison(label, _rules(members)) for label, members in zip(labels, tasks.values(), strict=True)]
+    return [
+        Comparison(label, _rules(members), unfinished[task])
+        for label, (task, members) in zip(labels, tasks.items(), strict=True)
+    ]
+
+
+def _left_out(unfinished: int) -> str:
+    return f"{unfinished} unfinished run{'s are' if unfinished > 1 else ' is'} left out"
 
 
 def is_finished(run: Run) -> bool:
@@ -218,23 +240,7 @@ def _describe(different: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in different.items() if key != "name" and value is not None]
 
 
-COLUMNS = ("optimizer", "setting", "seeds", "diverged", "median eval loss", "range", "")
-CSV_COLUMNS = (
-    "runs",
-    "model",
-    "data",
-    "optimizer",
-    "lr",
-    "setting",
-    "seeds",
-    "diverged",
-    "median_loss",
-    "lowest_loss",
-    "highest_loss",
-    "best",
-    "at_edge",
-    "tried",
-)
+COLUMNS = ("optimizer", "setting", "seeds", "median eval loss", "range", "")
 
 
 def tuning_table(comparisons: Sequence[Comparison]) -> str:
@@ -244,7 +250,7 @@ def tuning_table(comparisons: Sequence[Comparison]) -> str:
 
 def write_tuning(comparisons: Sequence[Comparison], path: Path) -> Path:
     """Write one row per setting as CSV; a loss that is infinite stands for a diverged run."""
-    write_csv(path, [row for comparison in comparisons for row in _rows(comparison)], CSV_COLUMNS)
+    write_csv(path, [row for comparison in comparisons for row in _rows(comparison)])
     return path
 
 
@@ -257,8 +263,7 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, ...]]:
                 rule.name,
                 setting.describe(),
                 str(len(setting.losses)),
-                str(len(setting.losses) - len(finite)),
-                f"{setting.median:.4f}" if setting.median < inf else "diverged",
+                loss_cell(setting.losses),
                 spread,
                 _mark(rule, setting),
             )
@@ -301,19 +306,17 @@ def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]
     """Draw a panel per comparison, a line per optimizer: the median over seeds, with a band from the lowest to highest.
 
     Where an optimizer has several settings of one learning rate, the best of them is drawn. The panels end at the loss
-    before the first step: a triangle at the top stands for a higher one, a cross for a setting whose median diverged.
-
-    Args:
-        comparisons: what to draw.
-        out: path without ending.
+    before the first step, where some setting ends below it: a triangle at the top stands for a higher one, a cross for
+    a setting whose median diverged. Only finished runs count; the title says how many others there are.
 
     Returns:
-        PNG, PDF and SVG.
+        PNG, PDF and SVG at ``out``, a path without ending.
 
     Raises:
         UserError: no optimizer has a learning rate.
     """
-    panels = [(comparison, _curves(comparison)) for comparison in comparisons]
+    # Those of the optimizers that have a learning rate, by name.
+    panels = [(one, {rule.name: line for rule in one.rules if (line := _line(rule))}) for one in comparisons]
     shown = [(comparison, lines) for comparison, lines in panels if lines]
     if not shown:
         raise UserError("no optimizer of these runs has a learning rate")
@@ -321,18 +324,21 @@ def draw_sensitivity(comparisons: Sequence[Comparison], out: Path) -> list[Path]
     figure = new_figure(columns=len(shown), legend_entries=len(names))
     handles: dict[str, Artist] = {}
     for axes, (comparison, lines) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        highest = _loss_at_start(comparison)
+        at_start = _loss_at_start(comparison)
+        medians = [setting.median for line in lines.values() for setting in line.values()]
+        highest = at_start if min(medians) < at_start else inf
         for name, line in lines.items():
             _draw_line(axes, name, line, highest)
-        _finish(axes, comparison.label, highest)
+        if highest == inf > at_start:
+            axes.axhline(at_start, color=OTHER_COLOR, linestyle=":", linewidth=1, label="before the first step")
+        title = [comparison.label, *([_left_out(comparison.unfinished)] if comparison.unfinished else [])]
+        _finish(axes, "\n".join(title), highest)
+        finite = [median for median in medians if median < inf]
+        if highest == inf and finite and 0 < 10 * min(finite) < max(finite):
+            axes.set_yscale("log")
         handles |= {str(handle.get_label()): handle for handle in axes.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="outside right upper")
     return save_figure(figure, out)
-
-
-def _curves(comparison: Comparison) -> dict[str, dict[float, Setting]]:
-    """Those of the optimizers that have a learning rate, by name."""
-    return {rule.name: line for rule in comparison.rules if (line := _line(rule))}
 
 
 def _line(rule: Rule) -> dict[float, Setting]:

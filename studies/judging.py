@@ -95,7 +95,8 @@ def _judge_subjects(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> Ver
     seeds = _shared_seeds(sides)
     samples, sampled = (len(seeds), "seeds") if seeds else (min(side.samples for side in sides), "samples")
     tried = tuple(side.tried for side in sides)
-    return _verdict(claim, effect, problems, samples=samples, sampled=sampled, tried=tried, scale=scale)
+    word, reason = _decide(claim, effect, problems)
+    return Verdict(claim, word, effect, samples, sampled, tried, scale, reason)
 
 
 def _effect(claim: Claim, sides: Sequence[Side]) -> Effect:
@@ -136,31 +137,18 @@ def _judge_correlation(claim: Claim, rows: Sequence[SummaryRow], scale: str) -> 
     problems += [doubt for side in sides for doubt in side.doubts()] + _missing_runs(rows, sides)
     counts = [[side.tried for side in column if side.tried is not None] for column in columns]
     tried = tuple(min(count, default=None) for count in counts)
-    return _verdict(claim, effect, problems, samples=len(subjects), sampled="subjects", tried=tried, scale=scale)
+    word, reason = _decide(claim, effect, problems)
+    return Verdict(claim, word, effect, len(subjects), "subjects", tried, scale, reason)
 
 
 def _can_be_correlated(rows: Sequence[SummaryRow], pair: Sequence[Side]) -> bool:
     return all(side.rows for side in pair) and not _doubts_of_learning(rows, pair)
 
 
-def _verdict(
-    claim: Claim,
-    effect: Effect | None,
-    problems: Sequence[str],
-    *,
-    samples: int,
-    sampled: str,
-    tried: tuple[int | None, ...],
-    scale: str,
-) -> Verdict:
-    if effect and not problems:
-        word, reason = _decide(claim, effect)
-    else:
-        word, reason = "inconclusive", "; ".join(dict.fromkeys(problems))
-    return Verdict(claim, word, effect, samples, sampled, tried, scale, reason)
-
-
-def _decide(claim: Claim, effect: Effect) -> tuple[Word, str]:
+def _decide(claim: Claim, effect: Effect | None, problems: Sequence[str]) -> tuple[Word, str]:
+    """The word, and why it is ``inconclusive``."""
+    if effect is None or problems:
+        return "inconclusive", "; ".join(dict.fromkeys(problems))
     low, high = claim.on_claimed_side
     above_low = low < effect.low or low == -math.inf
     below_high = effect.high < high or high == math.inf

@@ -14,25 +14,7 @@ from ...grid import best_point
 from ...training.run_folder import FINISHED, RunFolder
 from .plan import Trial, describe_point
 
-COLUMNS = (
-    "run",
-    "name",
-    "model",
-    "data",
-    "optimizer",
-    "lr",
-    "arm",
-    "point",
-    "seed",
-    "state",
-    "step",
-    "final_eval_loss",
-    "best_eval_loss",
-    "last_train_loss",
-    "seconds_training",
-    "seconds_measuring",
-    "error",
-)
+STATUS_COLUMNS = ("best_eval_loss", "last_train_loss", "seconds_training", "seconds_measuring")
 
 
 @dataclass(frozen=True)
@@ -109,7 +91,7 @@ class Outcome:
             "state": self.state,
             "step": status.get("step"),
             "final_eval_loss": self.loss,
-            **{name: status.get(name) for name in COLUMNS[-5:-1]},
+            **{name: status.get(name) for name in STATUS_COLUMNS},
             "error": self.error,
         }
 
@@ -119,14 +101,14 @@ def write_runs(outcomes: Iterable[Outcome], out: Path) -> Path:
     import pandas as pd
 
     path = out / "runs.csv"
-    rows = pd.DataFrame([outcome.row(out) for outcome in outcomes], columns=COLUMNS, dtype=object)
+    rows = pd.DataFrame([outcome.row(out) for outcome in outcomes], dtype=object)
     with suppress(FileNotFoundError, ValueError):  # a damaged file is written anew
         before = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if tuple(before.columns) == COLUMNS:
+        if list(before) == list(rows):
             rows = pd.concat([before[[(out / run).is_dir() for run in before["run"]]], rows])
     order = rows["run"].drop_duplicates()
     rows = rows.drop_duplicates("run", keep="last").set_index("run").loc[order].reset_index()
-    write_csv(path, rows.to_dict("records"), COLUMNS)
+    write_csv(path, rows.to_dict("records"))
     return path
 
 

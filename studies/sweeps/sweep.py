@@ -9,8 +9,8 @@ from itertools import islice
 from math import inf
 from pathlib import Path
 
-from ...figures.tables import aligned
-from ...training.run_folder import RunFolder
+from ...figures.tables import aligned, loss_cell
+from ...training.run_folder import FINISHED, RunFolder
 from .outcomes import Chosen, Outcome, choose, outcome_frame, write_runs
 from .plan import Sweep, Trial, arms_of, describe_point, plan
 from .progress import SweepProgress
@@ -174,11 +174,11 @@ def _lines(outcomes: Sequence[Outcome], chosen: Iterable[Chosen] | None = None) 
     best = {(choice.arm, describe_point(choice.point)): choice for choice in chosen or ()}
     for (arm, point), members in outcome_frame(outcomes).groupby(["arm", "point"], sort=False):
         states = members["state"].value_counts(sort=False)
-        counts = ", ".join(state if count == len(members) else f"{count} {state}" for state, count in states.items())
-        losses = members["loss"][members["loss"] < inf]
-        middle = f"{members['loss'].median():.4f}" if len(losses) else ""
-        spread = f"{losses.min():.4f} to {losses.max():.4f}" if len(losses) > 1 else ""
-        line = (arm, point, str(len(members)), counts, middle, spread)
+        counts = [f"{state} ({count} of {len(members)})" for state, count in states.items() if state != "done"]
+        finite = members["loss"][members["loss"] < inf]
+        spread = f"{finite.min():.4f} to {finite.max():.4f}" if len(finite) > 1 else ""
+        middle = loss_cell(members["loss"][members["state"].isin(FINISHED)].tolist())
+        line = (arm, point, str(len(members)), ", ".join(counts) or "done", middle, spread)
         yield line if chosen is None else (*line, _mark(best.get((arm, point))))
 
 

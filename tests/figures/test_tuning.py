@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from copy import deepcopy
 from math import inf
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from whyadam.configs.load import dump_experiment, parse_experiment
 from whyadam.errors import UserError
-from whyadam.figures.runs import find_runs
-from whyadam.figures.tuning import Comparison, compare, draw_sensitivity, tuning_table, write_tuning
+from whyadam.figures.runs import find_runs, group_by_setting
+from whyadam.figures.tables import loss_table
+from whyadam.figures.tuning import Comparison, all_warnings, compare, draw_sensitivity, tuning_table, write_tuning
 from whyadam.training.metrics import MetricsFile, MetricsRow
 from whyadam.training.run_folder import RunFolder
 
@@ -95,8 +97,8 @@ def test_what_was_not_tuned_and_what_always_diverged_is_said(runs: Runs) -> None
     runs.write("adam", 0.1, [1.0])
     for lr in (1.0, 2.0):
         runs.write("sgd", lr, [None])
-    warnings = list(runs.compare()[0].warnings())
-    assert warnings[:2] == [
+    said = list(runs.compare()[0].warnings())
+    assert said[:2] == [
         "tiny: adam has one setting, nothing was tuned",
         "tiny: sgd has no setting at which most seeds ended",
     ]
@@ -154,6 +156,70 @@ def test_the_picture_marks_what_diverged_and_what_lies_above_the_start(
     assert (marks["x"], marks["^"]) == ([0.3], [0.05])
     assert axes.get_ylim()[1] == 5.0
     assert axes.get_xscale() == "log"
+
+
+def drawn_axes(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The one panel of the picture; matplotlib may warn of nothing."""
+    kept: list[Any] = []
+    monkeypatch.setattr("whyadam.figures.tuning.save_figure", lambda figure, out: kept.append(figure) or [out])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_sensitivity(runs.compare(), runs.out / "sensitivity")
+        kept[0].canvas.draw()
+    (axes,) = kept[0].axes
+    return axes
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        {3.0: [6.0, 7.0], 10.0: [8.0, 8.5]},
+        {3.0: [5.0, 5.0], 10.0: [5.0, 5.0]},
+        {3.0: [None, None], 10.0: [None, None]},
+        {3.0: [6.0, None], 10.0: [7.0, 8.0]},
+        {3.0: [4.0, 9.0], 10.0: [6.0, 1e12]},
+        {3.0: [6.0, 6.0]},
+    ],
+)
+def test_larger_losses_are_higher_up_also_where_all_lie_above_the_start(
+    runs: Runs, losses: dict[float, list[float | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upper limit below all of the data turns the axis upside down."""
+    for lr, of_rate in losses.items():
+        runs.write("sgd", lr, of_rate)
+    axes = drawn_axes(runs, monkeypatch)
+    bottom, top = axes.get_ylim()
+    assert bottom < top
+    finite = [value for line in axes.lines if line.get_label() == "SGD" for value in line.get_ydata() if value < inf]
+    assert all(bottom <= value <= top for value in finite)
+    assert any(line.get_label() == "before the first step" for line in axes.lines)
+
+
+def test_the_median_is_over_the_finished_seeds_and_the_others_are_counted(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.write("sgd", 0.1, [1.0, 2.0, 1.5, 99.0])
+    runs.write("sgd", 0.2, [3.0, 3.0, 3.0])
+    running = next(run for run in find_runs([runs.out]) if run.experiment.seed == 3)
+    (running.path / "status.json").write_text(json.dumps({"state": "running", "last_eval_loss": 99.0}))
+    axes = drawn_axes(runs, monkeypatch)
+    assert list(next(line for line in axes.lines if line.get_label() == "SGD").get_ydata()) == [1.5, 3.0]
+    assert "1 unfinished run is left out" in axes.get_title()
+    found = find_runs([runs.out])
+    assert next(all_warnings(found, compare(found))) == "1 of 7 runs are not finished and left out"
+
+
+def test_divergence_is_one_word_everywhere(fair: Runs) -> None:
+    """A number, ``inf`` and a word for the same run in three tables."""
+    fair.write("sgd", 0.4, [1.7, None, 1.5])
+    lines = {line.split()[2]: line for line in tuning_table(fair.compare()).splitlines() if line.startswith("sgd")}
+    assert "  diverged (2 of 3)" in lines["0.3"]
+    assert "  1.7000, diverged (1 of 3)  1.5000 to 1.7000" in lines["0.4"]
+    assert "inf" not in "".join(lines.values())
+    table = loss_table(group_by_setting(find_runs([fair.out]))).splitlines()
+    (partly,) = (line for line in table if line.split()[:2] == ["sgd", "0.3"])
+    assert "0.500, diverged (2 of 3)" in partly
+    assert "0.000" not in partly, "the loss at which a run stopped is no result"
 
 
 def test_the_picture_is_written(fair: Runs) -> None:

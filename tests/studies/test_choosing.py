@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from whyadam.configs.load import parse_experiment
 from whyadam.studies.sweeps.outcomes import Outcome, choose
 from whyadam.studies.sweeps.plan import Trial
+from whyadam.studies.sweeps.sweep import SweepResult, sweep_table
 
 
 @pytest.fixture
@@ -70,3 +72,25 @@ def test_an_arm_with_a_missing_result_has_no_best(outcome: Any, state: str) -> N
 def test_where_everything_diverged_the_first_stands_for_all(outcome: Any) -> None:
     chosen = choose(outcome({"lr": lr}, inf, state="diverged") for lr in (1.0, 2.0))["sgd"]
     assert (chosen.point, chosen.loss, chosen.at_edge) == ({"lr": 1.0}, inf, True)
+
+
+def test_the_table_says_how_many_runs_diverged_or_failed_and_never_inf(outcome: Any) -> None:
+    """The median is that of the results; a failed run is none, a diverged one is infinitely bad."""
+    endings = {
+        0.1: [(1.0, "done"), (2.0, "done"), (inf, "diverged")],
+        0.2: [(1.0, "done"), (inf, "diverged"), (inf, "diverged")],
+        0.3: [(1.0, "done"), (3.0, "done"), (inf, "failed")],
+        0.4: [(inf, "failed")],
+    }
+    outcomes = [
+        outcome({"optimizer.lr": lr}, loss, seed, state=state)
+        for lr, runs in endings.items()
+        for seed, (loss, state) in enumerate(runs)
+    ]
+    cells = [re.split(r"  +", line)[1:] for line in sweep_table(SweepResult(outcomes, {}, [])).splitlines()[2:]]
+    assert cells == [
+        ["lr=0.1", "3", "diverged (1 of 3)", "2.0000, diverged (1 of 3)", "1.0000 to 2.0000"],
+        ["lr=0.2", "3", "diverged (2 of 3)", "diverged (2 of 3)"],
+        ["lr=0.3", "3", "failed (1 of 3)", "2.0000", "1.0000 to 3.0000"],
+        ["lr=0.4", "1", "failed (1 of 1)"],
+    ]

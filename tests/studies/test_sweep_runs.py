@@ -197,7 +197,8 @@ def test_runs_csv_has_one_row_a_run_and_keeps_those_of_other_sweeps(swept: Swept
 def test_the_table_marks_the_best_and_counts_the_endings(swept: Swept) -> None:
     lines = sweep_table(swept.result).splitlines()
     assert any("lr=0.1" in line and line.endswith("best, at the edge of the grid") for line in lines)
-    assert any("lr=1e+30" in line and line.endswith("diverged") for line in lines)
+    assert any("lr=1e+30" in line and line.endswith("diverged (1 of 1)") for line in lines)
+    assert "inf" not in sweep_table(swept.result)
     assert any(line.startswith("deadly") and "failed" in line for line in lines)
     assert "at the best of each arm" in lines
 
