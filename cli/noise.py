@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..noise.measure import NoiseMeasurement
+    from ..noise.record import NoiseRow
 
 ALL = "all"
+SHOWN = ("norms", "coordinates")
+"""Families of statistics that are told; noise.csv has two more."""
 
 
 def noise(
@@ -59,11 +62,24 @@ def _describe(measurement: NoiseMeasurement) -> Iterator[str]:
     """One line for the mini-batches, and one for single examples."""
     for batch_size in dict.fromkeys(row.batch_size for row in measurement.rows):
         rows = [row for row in measurement.rows if row.batch_size == batch_size]
-        verdicts = {row.scope: row.verdict for row in rows if row.statistic == "overall"}
-        if ALL not in verdicts:
+        whole = {row.statistic: row for row in rows if row.scope == ALL}
+        families = [family for family in SHOWN if family in whole]
+        if not families:
             yield f"batches of {batch_size}: no noise"
             continue
-        verdict = verdicts.pop(ALL)
-        counts = ", ".join(f"{count} {name}" for name, count in Counter(verdicts.values()).most_common())
-        scale = next((row.value for row in rows if row.scope == ALL and row.statistic == "noise_scale"), float("nan"))
-        yield f"batches of {batch_size}: {verdict}, noise scale {scale:.4g}; layers: {counts}"
+        verdicts = "; ".join(_of_family(family, whole, rows) for family in families)
+        scale = whole["noise_scale"].value if "noise_scale" in whole else float("nan")
+        yield f"batches of {batch_size}: {verdicts}; noise scale {scale:.4g}"
+
+
+def _of_family(family: str, whole: dict[str, NoiseRow], rows: list[NoiseRow]) -> str:
+    """The verdict on a family with p-value and effect, and how many layers have which."""
+    about = [f"p {whole[family].value:.3f}"]
+    index = whole.get(f"{family}/tail_index")
+    if index is not None and index.ci_low is not None and index.ci_high is not None:
+        about.append(f"tail index {index.value:.1f} ({index.ci_low:.1f} to {index.ci_high:.1f})")
+    if family == "norms":
+        about.append(f"sd/mean {whole['across_iterations/norm/sd_over_mean'].value:.0%}")
+    layers = Counter(row.verdict for row in rows if row.statistic == family and row.scope != ALL)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in layers.most_common())
+    return f"{family} {whole[family].verdict} ({', '.join(about)}), of layers {counts}"

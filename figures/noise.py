@@ -19,6 +19,7 @@ from ..configs.schema import Experiment
 from ..errors import UserError
 from ..noise.record import NoiseRecord
 from ..noise.references import gaussian_norms, stable_norms
+from ..noise.variance import running_variance
 from .runs import labels
 from .style import new_figure, save_figure, without_ending
 from .tables import aligned
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 Kind = Literal["batch", "example"]
 Array = NDArray[Any]
 
+OVERALL = "overall"
+HILL = {"norms": "across_iterations/norm/hill_0.2", "coordinates": "across_iterations/dense_coordinate/hill_0.05"}
+"""The families of statistics that are shown, and the row that has the index in older folders."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -38,8 +43,8 @@ class Samples:
     Attributes:
         norms: ``[samples]``.
         running_variance: ``[orders, samples]``.
-        gaussian_norms: norms of Gaussian surrogates, ``[surrogates, samples]``.
-        sketch_norms: norms that are to be compared with the surrogates', ``[samples]``.
+        gaussian_norms: norms of Gaussian surrogates of the sketched samples, ``[surrogates, samples]``.
+        sketch_norms: norms of the sketched samples, the ones to compare with the surrogates', ``[samples]``.
     """
 
     norms: Array
@@ -84,6 +89,14 @@ class NoiseRun:
         """That of the whole model's noise at a measured step."""
         return float(self.rows(step, "effective_dimension")["all"]["value"])
 
+    def verdicts(self, step: int, family: str) -> dict[str, dict[str, str]]:
+        """The rows of the verdicts on a family by scope; in an older folder, of all statistics together."""
+        return self.rows(step, family) or self.rows(step, OVERALL)
+
+    def tail_indices(self, step: int, family: str) -> dict[str, dict[str, str]]:
+        """The rows of the tail index of a family by scope."""
+        return self.rows(step, f"{family}/tail_index") or self.rows(step, HILL[family])
+
     def measured_step(self, step: int | None) -> int:
         """The step itself, or the last measured one for None.
 
@@ -123,7 +136,13 @@ def find_noise(paths: Iterable[Path], kind: Kind) -> list[NoiseRun]:
 
 
 MEASURED, GAUSSIAN, STABLE = "#0072B2", "#009E73", "#D55E00"
-VERDICT_COLORS = {"light": "#56B4E9", "gaussian": "#7F7F7F", "heavy": "#E69F00", "infinite_variance": "#D55E00"}
+VERDICT_COLORS = {
+    "light": "#56B4E9",
+    "gaussian": "#7F7F7F",
+    "mild": "#F0E442",
+    "heavy": "#E69F00",
+    "infinite_variance": "#D55E00",
+}
 
 
 def use_logarithmic_x(axes: Axes) -> None:
@@ -168,7 +187,7 @@ def draw_histograms(panels: Sequence[Axes], run: NoiseRun, step: int) -> None:
 
 
 def draw_tails(panels: Sequence[Axes], run: NoiseRun, step: int) -> None:
-    """A QQ-plot against Gaussian surrogates, and the survival function on logarithmic axes."""
+    """A QQ-plot against Gaussian surrogates, and the survival function on logarithmic axes; both of sketched norms."""
     samples = run.samples(step)
     surrogates = np.sort(samples.gaussian_norms, axis=1)
     low, middle, high = np.quantile(surrogates, [0.025, 0.5, 0.975], axis=0)
@@ -181,28 +200,28 @@ def draw_tails(panels: Sequence[Axes], run: NoiseRun, step: int) -> None:
 
     count = len(middle)
     exceeding = 1 - (np.arange(count) + 0.5) / count
-    stable = np.sort(stable_norms(samples.norms, STABLE_ALPHA, STABLE_DIMENSION))
+    stable = np.sort(stable_norms(samples.sketch_norms, STABLE_ALPHA, STABLE_DIMENSION))
     survival.fill_betweenx(exceeding, low, high, color=GAUSSIAN, alpha=0.25, linewidth=0, label="Gaussian surrogates")
     survival.plot(
         np.quantile(stable, 1 - exceeding), exceeding, color=STABLE, linewidth=1, label=f"stable vector, {ALPHA}"
     )
-    survival.plot(np.sort(samples.norms), exceeding, ".", color=MEASURED, label="measured")
-    survival.set(yscale="log", xlabel="x", ylabel=f"share of {NOISE_NORM} > x")
+    survival.plot(np.sort(samples.sketch_norms), exceeding, ".", color=MEASURED, label="measured")
+    survival.set(yscale="log", xlabel="x", ylabel=f"share of {NOISE_NORM}, sketched, > x")
     use_logarithmic_x(survival)
     survival.legend()
 
 
 def draw_variances(panels: Sequence[Axes], run: NoiseRun, step: int) -> None:
-    """The running variance in several random orders, and that of as many Gaussian surrogates."""
+    """The running variance in several random orders, and that of as many Gaussian surrogates, of sketched norms."""
     (axes,) = panels
     samples = run.samples(step)
-    final = samples.running_variance[0, -1]
     counts = np.arange(1, len(samples.norms) + 1)
     orders = len(samples.running_variance)
     gaussian = (samples.gaussian_norms[:orders] ** 2).cumsum(axis=1) / counts
+    measured = running_variance(samples.sketch_norms, orders=orders)
     for lines, color, label in (
         (gaussian / gaussian[:, -1:], GAUSSIAN, "Gaussian surrogates"),
-        (samples.running_variance / final, MEASURED, f"measured, {orders} random orders"),
+        (measured / measured[:, -1:], MEASURED, f"measured, {orders} random orders"),
     ):
         axes.plot(counts, lines.T, color=color, linewidth=1, alpha=0.6)
         axes.plot([], [], color=color, label=label)
@@ -241,7 +260,6 @@ def _density(values: Array, grid: Array) -> Array:
     return density / density.max()
 
 
-TAIL_INDEX = "across_iterations/norm/hill_0.2"
 LARGEST_INDEX = 50.0
 """Larger ones, which may be infinite, are drawn here."""
 
@@ -250,15 +268,22 @@ INCHES_PER_ROW = 0.19
 
 
 def layers_height(run: NoiseRun, step: int) -> float:
-    """Height in inches that the names of all layers need."""
-    return 1.2 + INCHES_PER_ROW * (len(run.rows(step, TAIL_INDEX)) + LEGEND_ROWS)
+    """Height in inches that the names of all layers need in both panels."""
+    return sum(1.2 + INCHES_PER_ROW * (len(run.tail_indices(step, family)) + LEGEND_ROWS) for family in HILL)
 
 
 def draw_layers(panels: Sequence[Axes], run: NoiseRun, step: int) -> None:
-    """Hill's index of each layer's norms with its interval, over the range of its surrogates; color is the verdict."""
-    (axes,) = panels
-    rows = run.rows(step, TAIL_INDEX)
-    verdicts = {scope: row["verdict"] for scope, row in run.rows(step, "overall").items()}
+    """Hill's index of each layer's norms, and that of its coordinates, over the range of the surrogates.
+
+    The color is the verdict on the family.
+    """
+    for axes, family in zip(panels, HILL, strict=True):
+        _draw_indices(axes, run.tail_indices(step, family), run.verdicts(step, family))
+        axes.set_xlabel(f"tail index of the noise: {family} (Hill)")
+
+
+def _draw_indices(axes: Axes, rows: dict[str, dict[str, str]], judged: dict[str, dict[str, str]]) -> None:
+    verdicts = {scope: row["verdict"] for scope, row in judged.items()}
     for place, (scope, row) in enumerate(rows.items()):
         value, low, high, control_low, control_high = (
             min(float(row[column] or row["value"]), LARGEST_INDEX)
@@ -274,7 +299,6 @@ def draw_layers(panels: Sequence[Axes], run: NoiseRun, step: int) -> None:
     axes.axvline(2, color="black", linewidth=0.8, linestyle="--", label="infinite variance below")
     axes.set_yticks(range(len(rows)), list(rows), fontsize=7)
     axes.set_ylim(len(rows) - 1 + LEGEND_ROWS, -1)
-    axes.set_xlabel("tail index of the noise norms (Hill)")
     use_logarithmic_x(axes)
     axes.legend(loc="lower right", ncols=2, fontsize=7)
 
@@ -287,13 +311,13 @@ PICTURES: dict[str, tuple[int, Column]] = {
     "tail": (2, draw_tails),
     "variance": (1, draw_variances),
     "evolution": (1, draw_ridges),
-    "layers": (1, draw_layers),
+    "layers": (len(HILL), draw_layers),
 }
 """Number of panels and the function that draws them, by the picture's suffix."""
 
 
 def draw_noise(runs: Sequence[NoiseRun], out: Path, step: int | None = None) -> list[Path]:
-    """Draw the noise norms of the whole model in four pictures, and the tail index of each layer in a fifth.
+    """Draw the noise norms of the whole model in four pictures, and the tail indices of each layer in a fifth.
 
     Args:
         runs: whose noise.
@@ -324,23 +348,29 @@ COLUMNS = (
     "run",
     "step",
     "samples",
-    "verdict",
+    "norms",
     "p",
     "tail index (95 % interval)",
     "of Gaussian noise",
+    "sd/mean",
+    "coordinates",
+    "p",
     "V moves by",
     "noise scale",
-    "layers",
+    "norms of layers",
+    "coordinates of layers",
 )
+SCATTER = "across_iterations/norm/sd_over_mean"
 MOVES = "running_variance/second_half_range"
 
 
 def noise_table(runs: Sequence[NoiseRun]) -> str:
     """One line per run and measured step.
 
-    The verdict and its p-value are those of the whole model; the tail index is Hill's, of the largest fifth of the
-    noise norms, beside the range of the same on Gaussian surrogates. ``V moves by`` is how far the running variance
-    still moves over the second half of the samples, as a share of it. Of the layers, there are so many of each verdict.
+    Verdicts and p-values are of the whole model: on the norms of the noise and on its single coordinates. The tail
+    index is Hill's, of the norms, beside the range of the same on Gaussian surrogates. ``V moves by`` is how far the
+    running variance still moves over the second half of the samples, as a share of it. The last columns count layers by
+    verdict. In an older folder the verdict is on all statistics together.
     """
     return aligned(
         COLUMNS, (_line(run, label, step) for run, label in zip(runs, labels(runs), strict=True) for step in run.steps)
@@ -348,24 +378,40 @@ def noise_table(runs: Sequence[NoiseRun]) -> str:
 
 
 def _line(run: NoiseRun, label: str, step: int) -> tuple[str, ...]:
-    overall, index, moves, scale = (run.rows(step, name) for name in ("overall", TAIL_INDEX, MOVES, "noise_scale"))
-    samples = next(iter(moves.values()))["samples"]
-    if "all" not in overall:
-        return label, str(step), samples, "no noise", *[""] * 6
-    verdicts = Counter(row["verdict"] for scope, row in overall.items() if scope != "all")
-    tail = index["all"]
+    scatter, moves, scale = (run.rows(step, name).get("all") for name in (SCATTER, MOVES, "noise_scale"))
+    norms, coordinates = (run.verdicts(step, family) for family in HILL)
+    samples = moves["samples"] if moves else ""
+    if "all" not in norms or moves is None:
+        return label, str(step), samples, "no noise", *[""] * (len(COLUMNS) - 4)
+    tail = run.tail_indices(step, "norms")["all"]
     return (
         label,
         str(step),
         samples,
-        overall["all"]["verdict"],
-        f"{float(overall['all']['value']):.3f}",
+        *_judged(norms),
         f"{float(tail['value']):.1f} ({_range(tail, 'ci')})",
         _range(tail, "control"),
-        f"{float(moves['all']['value']):.1%}",
-        f"{float(scale['all']['value']):.3g}" if "all" in scale else "",
-        ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()),
+        f"{float(scatter['value']):.1%}" if scatter else "",
+        *_judged(coordinates),
+        f"{float(moves['value']):.1%}",
+        f"{float(scale['value']):.3g}" if scale else "",
+        _counts(norms),
+        _counts(coordinates),
     )
+
+
+def _judged(rows: dict[str, dict[str, str]]) -> tuple[str, str]:
+    """Verdict and p-value of the whole model."""
+    row = rows.get("all")
+    if row is None:
+        return "", ""
+    together = " (all together)" if row["statistic"] == OVERALL else ""
+    return f"{row['verdict']}{together}", f"{float(row['value']):.3f}"
+
+
+def _counts(rows: dict[str, dict[str, str]]) -> str:
+    verdicts = Counter(row["verdict"] for scope, row in rows.items() if scope != "all")
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
 
 
 def _range(row: dict[str, str], what: str) -> str:

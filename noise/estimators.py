@@ -38,7 +38,6 @@ def hill(k: int, name: str = "hill") -> Statistic:
         heaviness=lambda features: np.log(features[..., 0]),
         value=lambda score: np.exp(-score),
         standard_error=lambda score: np.full_like(score, k**-0.5),
-        tells_variance=True,
     )
 
 
@@ -63,7 +62,7 @@ def moment(k: int, name: str = "moment") -> Statistic:
         below_zero = numerator / ((1 - 3 * light) * (1 - 4 * light))
         return np.sqrt(np.where(xi >= 0, 1 + xi**2, below_zero) / k)
 
-    return Statistic(name, features, heaviness, reciprocal, standard_error, tells_variance=True)
+    return Statistic(name, features, heaviness, reciprocal, standard_error)
 
 
 def pickands(k: int, name: str = "pickands") -> Statistic:
@@ -193,8 +192,8 @@ class TailEstimate:
 def tail_index(samples: ArrayLike, estimator: str, **options: int) -> TailEstimate:
     """Estimate the tail index α of independent values from one law.
 
-    Never give it values of unequal scale pooled together: Gaussian values of unequal scale look heavy-tailed to every
-    estimator. ``tail_report`` is the tool for a matrix of gradient noise.
+    Do not pool values of unequal scale: Gaussian values of unequal scale look heavy-tailed to every estimator.
+    ``tail_report`` is the tool for a matrix of gradient noise.
 
     Args:
         samples: ``[n]`` values: positive ones (noise norms) for ``hill``, ``moment`` and ``pickands``; values
@@ -209,7 +208,8 @@ def tail_index(samples: ArrayLike, estimator: str, **options: int) -> TailEstima
 
     Raises:
         ValueError: an unknown estimator or option, an option out of range, fewer than 20 values, NaN or infinite
-            values, values that are not positive where they must be, or too many equal values to find a scale.
+            values, values that are not positive where they must be, too many equal values to find a scale, or, for
+            ``block``, mostly exact zeros: sums of zeros grow like those of a law without a mean.
     """
     if estimator not in _ESTIMATORS:
         raise ValueError(f"estimator: {estimator!r} is not one of {', '.join(_ESTIMATORS)}")
@@ -224,7 +224,7 @@ def tail_index(samples: ArrayLike, estimator: str, **options: int) -> TailEstima
     if statistic.standard_error is not None:
         half_width = NORMAL_QUANTILE * float(statistic.standard_error(score))
     else:
-        error = jackknife(lambda kept: statistic(Series(values[None, kept])), len(values))
+        error = jackknife(lambda kept: statistic(Series(values[kept][:, None])), len(values))
         half_width = jackknife_quantile(len(values)) * float(error)
     low, high = interval(statistic, float(score), half_width)
     return TailEstimate(float(statistic.value(score)), low, high, len(values), estimator)
@@ -254,6 +254,9 @@ def _checked(samples: ArrayLike, estimator: str) -> Array:
         raise ValueError(f"{estimator}: samples must be finite, {np.count_nonzero(~np.isfinite(values))} are not")
     if estimator in ("hill", "moment", "pickands") and (values <= 0).any():
         raise ValueError(f"{estimator}: samples must be positive, give it norms or magnitudes")
+    zeros = np.count_nonzero(values == 0)
+    if estimator == "block" and 2 * zeros > len(values):
+        raise ValueError(f"block: {zeros} of the {len(values)} samples are exactly zero, their sums tell no tail index")
     return values
 
 

@@ -54,6 +54,7 @@ def batch_noise(
     *,
     mode: Mode = "train",
     seed: int = 0,
+    terms: list[float] | None = None,
 ) -> Iterator[Gradient]:
     """The noise g_B − ∇f, one mini-batch after another.
 
@@ -64,6 +65,7 @@ def batch_noise(
         reference: ∇f, at the same weights and in the same mode.
         mode: of the model.
         seed: of the dropout.
+        terms: is extended by the number of loss terms of each sample, if given.
 
     Yields:
         Tensors ``[1, *shape]``, one per trained parameter.
@@ -72,10 +74,20 @@ def batch_noise(
         FloatingPointError: a gradient is NaN or infinite.
         ValueError: a batch has no loss term.
     """
+    counts: list[Tensor | float] = []
+
+    def counted_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | float]:
+        total, count = loss(model, batch)
+        counts.append(count)
+        return total, count
+
     for number, micro_batches in enumerate(batches):
         with frozen(model, mode):
             torch.manual_seed(derive_seed(seed, "batch dropout", number))
-            noise = list(mean_gradient(model, loss, micro_batches).values())
+            noise = list(mean_gradient(model, counted_loss, micro_batches).values())
+        if terms is not None:
+            terms.append(float(sum(counts)))
+        counts.clear()
         torch._foreach_sub_(noise, reference)
         yield [layer[None] for layer in noise]
 
@@ -108,6 +120,7 @@ def example_noise(
     *,
     mode: Mode = "train",
     seed: int = 0,
+    terms: list[float] | None = None,
 ) -> Iterator[Gradient]:
     """The noise g_i − ∇f of single examples, g_i being the gradient of the mean over the terms of example i.
 
@@ -121,6 +134,7 @@ def example_noise(
         reference: ∇f, at the same weights and in the same mode.
         mode: of the model; must be ``eval`` if ``example_mode`` says so.
         seed: of the dropout.
+        terms: is extended by the number of loss terms of each example, if given.
 
     Yields:
         Tensors ``[examples of the chunk, *shape]``, one per trained parameter.
@@ -128,22 +142,24 @@ def example_noise(
     Raises:
         FloatingPointError: a gradient is NaN or infinite.
     """
-    gradients = example_gradients
+    gradients = _example_gradients
     for number, batch in enumerate(batches):
         with frozen(model, mode):
             torch.manual_seed(derive_seed(seed, "example dropout", number))
             try:
-                noise = gradients(model, loss, batch)
+                noise, counts = gradients(model, loss, batch)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                if gradients is looped_example_gradients:
+                if gradients is _looped_example_gradients:
                     raise
                 warnings.warn(f"single-example gradients are computed one by one: {_first_line(error)}", stacklevel=2)
-                gradients = looped_example_gradients
-                noise = gradients(model, loss, batch)
+                gradients = _looped_example_gradients
+                noise, counts = gradients(model, loss, batch)
         if not torch.isfinite(nn.utils.get_total_norm(noise)):
             raise FloatingPointError("the gradient of an example is NaN or infinite")
+        if terms is not None:
+            terms.extend(counts.tolist())
         torch._foreach_sub_(noise, reference)
         yield noise
 
@@ -154,29 +170,39 @@ def example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
     Raises:
         RuntimeError: the model cannot be vectorised.
     """
+    return _example_gradients(model, loss, batch)[0]
+
+
+def _example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> tuple[Gradient, Tensor]:
+    """Those gradients, and the number of loss terms of each example."""
     parameters = {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
 
-    def loss_of(values: dict[str, Tensor], example: Batch) -> Tensor:
+    def loss_of(values: dict[str, Tensor], example: Batch) -> tuple[Tensor, Tensor]:
         total, count = loss_with(model, loss, values, {name: tensor[None] for name, tensor in example.items()})
-        return total / count
+        return total / count, torch.as_tensor(count, device=total.device)
 
     # Fused attention kernels have no batching rule: vmap would run them one example at a time.
     with sdpa_kernel(SDPBackend.MATH):
-        gradients = vmap(grad(loss_of), in_dims=(None, 0), randomness="different")(parameters, batch)
-    return [gradients[name] for name in parameters]
+        of_examples = vmap(grad(loss_of, has_aux=True), in_dims=(None, 0), randomness="different")
+        gradients, counts = of_examples(parameters, batch)
+    return [gradients[name] for name in parameters], counts
 
 
 def looped_example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> Gradient:
     """The same as ``example_gradients``, one example at a time."""
+    return _looped_example_gradients(model, loss, batch)[0]
+
+
+def _looped_example_gradients(model: nn.Module, loss: Loss, batch: Batch) -> tuple[Gradient, Tensor]:
+    """Those gradients, and the number of loss terms of each example."""
     parameters = list(trained_parameters(model).values())
-
-    def gradient(example: Batch) -> Sequence[Tensor]:
-        total, count = loss(model, example)
-        return torch.autograd.grad(total / count, parameters, allow_unused=True, materialize_grads=True)
-
-    size = len(next(iter(batch.values())))
-    rows = [gradient({name: tensor[i : i + 1] for name, tensor in batch.items()}) for i in range(size)]
-    return [torch.stack(layer) for layer in zip(*rows, strict=True)]
+    rows: list[Sequence[Tensor]] = []
+    counts = []
+    for i in range(len(next(iter(batch.values())))):
+        total, count = loss(model, {name: tensor[i : i + 1] for name, tensor in batch.items()})
+        rows.append(torch.autograd.grad(total / count, parameters, allow_unused=True, materialize_grads=True))
+        counts.append(float(count))
+    return [torch.stack(layer) for layer in zip(*rows, strict=True)], torch.tensor(counts)
 
 
 def example_mode(model: nn.Module, mode: Mode) -> Mode:

@@ -6,7 +6,7 @@ from random streams of their own, so training does not change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -34,7 +34,7 @@ from .gradients import (
 )
 from .record import NoiseRow
 from .references import effective_dimension
-from .report import NORM, NORM_QUANTILES, TailRow, tail_report
+from .report import LAYER_SURROGATES, NORM, NORM_QUANTILES, SURROGATES, TailRow, judge, measure_tail
 from .settings import Mode, NoiseSettings
 from .sketch import ALL, Reduction, ScopeNoise, Values
 from .statistics import Array
@@ -78,11 +78,11 @@ class NoiseDraw:
         self._seed = seed
 
     def reference(self, batches: int | Literal["full"]) -> Passes:
-        """The reference set: a number of mini-batches, or the ``full`` training part.
+        """The reference set: so many mini-batches of different examples, or the ``full`` training part if they fill it.
 
         Forward passes differ in size by at most 1: a small last one would have other BatchNorm statistics.
         """
-        if batches == "full":
+        if batches == "full" or batches * self._batch_size >= len(self._examples):
             return self._cut(self._order("reference", "full").keys(0), self._pass_size)
         order = self._order("reference", self._batch_size)
         return self._cut([key for number in range(batches) for key in order.keys(number)], self._pass_size)
@@ -112,19 +112,49 @@ class NoiseDraw:
 NORM_QUANTILE = f"{NORM}/quantile_"
 
 
-def describe(noise: ScopeNoise, *, seed: int) -> Iterator[TailRow]:
-    """The size of the noise, and its tail unless it is constant (a gradient that is always zero)."""
-    yield plain_row("variance", float(np.mean(noise.norms.astype(np.float64) ** 2)))
-    yield plain_row("running_variance/second_half_range", second_half_range(noise.norms, seed=seed))
+def describe(noise: ScopeNoise, *, seed: int) -> list[TailRow]:
+    """All rows of one scope that stands alone."""
+    return [*size_rows(noise, seed=seed), *tail_rows({ALL: noise}, seed=seed).get(ALL, [])]
+
+
+def size_rows(noise: ScopeNoise, *, seed: int) -> Iterator[TailRow]:
+    """The size of the noise."""
+    yield TailRow("variance", float(np.mean(noise.norms.astype(np.float64) ** 2)))
+    yield TailRow("running_variance/second_half_range", second_half_range(noise.norms, seed=seed))
     yield from (quantile_row(noise.norms, probability) for probability in NORM_QUANTILES)
     if _varies(noise.sketch):
-        yield plain_row("effective_dimension", effective_dimension(noise.sketch))
-        yield from tail_rows(noise, seed=seed)
+        yield TailRow("effective_dimension", effective_dimension(noise.sketch, size=noise.size))
 
 
-def plain_row(statistic: str, value: float) -> TailRow:
-    """A row without interval, control and verdict."""
-    return TailRow(statistic, value, None, None, None, None, None)
+def tail_rows(noise: Mapping[str, ScopeNoise], *, seed: int, track: Track = untracked) -> dict[str, list[TailRow]]:
+    """The tail report by scope: coordinates from the kept ones, norms and projections from the sketch.
+
+    The whole model is judged by itself, the layers together, so that the probability of calling any layer of Gaussian
+    noise anything else is 5 %. A scope is missing where the noise is constant (a gradient that is always zero).
+
+    Args:
+        noise: of one measurement, by scope.
+        seed: chooses measured coordinates, projections and surrogates.
+        track: shows progress.
+    """
+    varying = {scope: of_scope for scope, of_scope in noise.items() if _varies(of_scope.sketch)}
+    measured = {
+        scope: measure_tail(
+            of_scope.coordinates,
+            sketch=of_scope.sketch,
+            seed=seed,
+            surrogates=SURROGATES if scope == ALL else LAYER_SURROGATES,
+        )
+        for scope, of_scope in track("tail statistics", varying.items(), len(varying))
+    }
+    verdicts: dict[str, list[TailRow]] = {}
+    for scopes in ([scope for scope in measured if scope != ALL], [scope for scope in measured if scope == ALL]):
+        verdicts |= zip(scopes, judge([measured[scope] for scope in scopes]), strict=True)
+    # ``quantile_row`` gives those of the true norms.
+    return {
+        scope: [*verdicts[scope], *(row for row in tail.rows if not row.statistic.startswith(NORM_QUANTILE))]
+        for scope, tail in measured.items()
+    }
 
 
 def second_half_range(norms: Values, *, seed: int) -> float:
@@ -138,22 +168,14 @@ def second_half_range(norms: Values, *, seed: int) -> float:
 
 
 def quantile_row(norms: Values, probability: float) -> TailRow:
-    """A quantile of noise norms with a distribution-free interval between two order statistics."""
+    """A quantile of noise norms with a distribution-free interval; an end that no order statistic gives is None."""
     # Imported late: it takes most of a second, and most runs measure no noise.
-    from scipy.stats import binom
+    from scipy.stats import quantile_test
 
-    ordered = np.sort(norms)
-    ranks = binom.ppf([0.025, 0.975], len(norms), probability).astype(int)
-    low, high = ordered[np.minimum(ranks, len(norms) - 1)]
+    ends = quantile_test(norms, p=probability).confidence_interval(0.95)
+    low, high = (None if np.isnan(end) else float(end) for end in (ends.low, ends.high))
     value = np.quantile(norms, probability, method="hazen")
-    return TailRow(f"{NORM_QUANTILE}{probability:g}", float(value), float(low), float(high), None, None, None)
-
-
-def tail_rows(noise: ScopeNoise, *, seed: int) -> list[TailRow]:
-    """The tail report of one scope: coordinates from the kept ones, norms and projections from the sketch."""
-    rows = tail_report(noise.coordinates, sketch=noise.sketch, seed=seed)
-    # ``quantile_row`` gives those of the true norms.
-    return [row for row in rows if not row.statistic.startswith(NORM_QUANTILE)]
+    return TailRow(f"{NORM_QUANTILE}{probability:g}", float(value), low, high)
 
 
 def surrogate_norms(noise: ScopeNoise, count: int, *, seed: int) -> Array:
@@ -170,7 +192,7 @@ def _varies(values: Values) -> bool:
 ORDERS = 10
 """Random orders in which the running variance is recorded."""
 
-SURROGATES = 99
+RECORDED = 99
 """Gaussian surrogates whose norms are recorded."""
 
 Kind = Literal["batch", "example"]
@@ -200,7 +222,6 @@ class _Reference:
     gradient: Gradient
     norms: dict[str, float]
     examples: int
-    is_full: bool
 
 
 @dataclass(frozen=True)
@@ -210,29 +231,30 @@ class _Sampled:
     mode: Mode
     reference: _Reference
     noise: dict[str, ScopeNoise]
+    population: int
 
     def rows(self, step: int, seed: int, track: Track) -> list[NoiseRow]:
-        scopes = track(f"{self.kind} statistics", self.noise.items(), len(self.noise))
         samples = len(self.noise[ALL].norms)
         about: dict[str, Any] = {"samples": samples, "batch_size": self.batch_size, "mode": self.mode}
+        tails = tail_rows(self.noise, seed=seed, track=track)
         return [
             NoiseRow(step=step, scope=scope, **vars(row), **about)
-            for scope, noise in scopes
-            for row in (*self._beside_reference(scope), *describe(noise, seed=seed))
+            for scope, noise in self.noise.items()
+            for row in (*self._beside_reference(scope), *size_rows(noise, seed=seed), *tails.get(scope, []))
         ]
 
     def _beside_reference(self, scope: str) -> Iterator[TailRow]:
         norm = self.reference.norms[scope]
-        yield plain_row("reference_norm", norm)
-        if norm > 0 and self.reference.examples > self.batch_size:
+        yield TailRow("reference_norm", norm)
+        if norm > 0 and self.population > self.batch_size:
             scale = gradient_noise_scale(
                 self.noise[scope].norms,
                 norm,
                 batch_size=self.batch_size,
                 reference_examples=self.reference.examples,
-                reference_holds_batches=self.reference.is_full,
+                population=self.population,
             )
-            yield plain_row("noise_scale", scale.scale)
+            yield TailRow("noise_scale", scale.scale)
 
     def arrays(self, seed: int) -> dict[str, NDArray[Any]]:
         everything = self.noise[ALL]
@@ -240,7 +262,7 @@ class _Sampled:
             "norms": np.stack([noise.norms for noise in self.noise.values()], axis=1),
             "reference_norms": np.array(list(self.reference.norms.values())),
             "running_variance": running_variance(everything.norms, orders=ORDERS, seed=seed),
-            "gaussian_norms": surrogate_norms(everything, SURROGATES, seed=seed),
+            "gaussian_norms": surrogate_norms(everything, RECORDED, seed=seed),
             "sketch_norms": np.linalg.norm(everything.sketch, axis=1),
             **{f"coordinates/{scope}": noise.coordinates for scope, noise in self.noise.items()},
         }
@@ -287,21 +309,25 @@ def measure_noise(
         gradient = reference_gradient(model, loss, batches, mode=mode, seed=stream)
         reduced = reduction.reduce([[layer[None] for layer in gradient]])
         norms = {scope: float(of_scope.norms[0]) for scope, of_scope in reduced.items()}
-        return _Reference(gradient, norms, sum(map(len, passes.keys)), settings.reference == "full")
+        return _Reference(gradient, norms, len({index for keys in passes.keys for _, index in keys}))
 
     mode = settings.mode
     reference = find_reference(mode)
     batches = track("mini-batches", draw.mini_batches(settings.batches), settings.batches)
-    noise = reduction.reduce(batch_noise(model, loss, batches, reference.gradient, mode=mode, seed=stream))
-    sampled = [_Sampled("batch", batch_size, mode, reference, noise)]
+    terms: list[float] = []
+    samples = batch_noise(model, loss, batches, reference.gradient, mode=mode, seed=stream, terms=terms)
+    noise = reduction.reduce(samples, terms)
+    sampled = [_Sampled("batch", batch_size, mode, reference, noise, len(examples))]
     if settings.examples:
         if mode != example_mode(model, mode):
             mode = example_mode(model, mode)
             reference = find_reference(mode)
         chunks = draw.single_examples(settings.examples, chunk_size(model))
         singles = track("single examples", chunks, len(chunks))
-        noise = reduction.reduce(example_noise(model, loss, singles, reference.gradient, mode=mode, seed=stream))
-        sampled.append(_Sampled("example", 1, mode, reference, noise))
+        terms = []
+        samples = example_noise(model, loss, singles, reference.gradient, mode=mode, seed=stream, terms=terms)
+        noise = reduction.reduce(samples, terms)
+        sampled.append(_Sampled("example", 1, mode, reference, noise, len(examples)))
 
     arrays = {f"positions/{scope}": positions for scope, positions in reduction.positions.items()}
     for kind in sampled:
@@ -326,7 +352,8 @@ def gradient_noise(
         model: unchanged afterwards.
         loss: from the model and a batch to the summed loss and the number of its terms.
         reference: batches over which the gradient is exact: the whole training set, or enough of it.
-        batches: the mini-batches, one noise sample each, all of the same size and drawn independently.
+        batches: the mini-batches, one noise sample each, drawn independently of each other. Where they differ in
+            their number n of loss terms, each sample is multiplied by √(n/n̄): the variance of a mean goes like 1/n.
         mode: whether dropout is on and BatchNorm uses each batch's own statistics.
         coordinates: maximum number of random coordinates kept per parameter and of the whole model.
         seed: chooses the coordinates and the dropout.
@@ -340,5 +367,6 @@ def gradient_noise(
         ValueError: a batch has no loss term.
     """
     center = reference_gradient(model, loss, reference, mode=mode, seed=seed)
-    noise = batch_noise(model, loss, ([batch] for batch in batches), center, mode=mode, seed=seed)
-    return Reduction(trained_parameters(model), coordinates, seed).reduce(noise)
+    terms: list[float] = []
+    noise = batch_noise(model, loss, ([batch] for batch in batches), center, mode=mode, seed=seed, terms=terms)
+    return Reduction(trained_parameters(model), coordinates, seed).reduce(noise, terms)

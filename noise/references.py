@@ -64,14 +64,17 @@ def stable_norms(norms: ArrayLike, alpha: float, dimension: int, *, count: int =
     return _with_median_of(norms, np.concatenate(pieces))
 
 
-def effective_dimension(noise: ArrayLike) -> float:
+def effective_dimension(noise: ArrayLike, *, size: int | None = None) -> float:
     """(tr Σ)²/tr Σ²: in that dimension the squared norm of an isotropic Gaussian varies as much as that of N(0, Σ).
 
     tr Σ is estimated from the squared norms, tr Σ² from the squared inner products of different batches, which is free
-    of the bias of a covariance matrix estimated from few batches.
+    of the bias of a covariance matrix estimated from few batches. In a sketch of w sums, unequal coordinates of two
+    batches meet with random signs and add (‖x‖²‖y‖² − ⟨x, y⟩²)/w to the squared inner product in the mean; this is
+    taken off. The relative error is about 3 % of 1 + d/w at 64 batches, for the dimension d.
 
     Args:
-        noise: ``[batches, coordinates]``, at least 2 batches.
+        noise: ``[batches, coordinates]`` or ``[batches, sums]`` of a sketch, at least 2 batches.
+        size: number of coordinates behind a sketch; that of ``noise`` by default.
 
     Returns:
         At least 1 and at most the number of coordinates.
@@ -88,8 +91,12 @@ def effective_dimension(noise: ArrayLike) -> float:
     inner = (np.sum(gram**2) - np.sum(norms**2)) / (batches * (batches - 1))
     if not norms.any():
         raise ValueError("noise is zero, it has no dimension")
-    coordinates = matrix.shape[1]
-    return float(np.clip(norms.mean() ** 2 / inner, 1, coordinates)) if inner > 0 else float(coordinates)
+    width = matrix.shape[1]
+    coordinates = size or width
+    trace = norms.mean()
+    if coordinates > width:
+        inner = (inner - trace**2 / width) / (1 - 1 / width)
+    return float(np.clip(trace**2 / inner, 1, coordinates)) if inner > 0 else float(coordinates)
 
 
 def _check_dimension(dimension: float) -> None:

@@ -1,12 +1,18 @@
-"""The report on a sample of gradient noise: every tail statistic beside the same statistic on Gaussian surrogates."""
+"""The report on a sample of gradient noise: every tail statistic beside the same statistic on Gaussian surrogates.
+
+A row is named ``AXIS/OF/STATISTIC``. The axis says where the tail is looked for: ``across_iterations`` in the values
+that one thing takes over the batches, ``across_coordinates`` in the values of one batch, each divided by the scale of
+its coordinate. Of what: ``norm`` of the noise; ``projection``, 32 random ones; ``coordinate``, randomly chosen;
+``dense_coordinate``, those of them that have a scale, since they are not zero in many batches. The verdicts on the four
+families of rows stand in rows of their own: ``norms``, ``projections``, ``coordinates`` and ``across_coordinates``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,14 +32,51 @@ from .statistics import (
     kurtosis,
     max_share,
     quantile,
+    sd_over_mean,
 )
 from .surrogates import rotations
+from .verdicts import (
+    ACROSS,
+    COORDINATES,
+    FAMILIES,
+    NORMS,
+    PROJECTIONS,
+    Departure,
+    Extremes,
+    Tail,
+    Variance,
+    Verdict,
+    control_band,
+    departure,
+    extremes,
+    family_verdict,
+    hill_interval,
+    holm,
+    joint_departures,
+    judge_variance,
+)
 
 NORM = "across_iterations/norm"
 PROJECTION = "across_iterations/projection"
 COORDINATE = "across_iterations/coordinate"
 DENSE_COORDINATE = "across_iterations/dense_coordinate"
 DENSE_ACROSS = "across_coordinates/dense_coordinate"
+
+TESTED: dict[str, dict[str, tuple[str, ...]]] = {
+    NORMS: {NORM: ("hill_0.1", "hill_0.2", "max_share", "dispersion")},
+    PROJECTIONS: {PROJECTION: ("kurtosis", "max_share")},
+    COORDINATES: {COORDINATE: ("kurtosis",), DENSE_COORDINATE: ("hill_0.05",)},
+    ACROSS: {DENSE_ACROSS: ("hill_0.05", "kurtosis")},
+}
+"""The statistics that a family's p-value rests on, by the series that they look at."""
+
+INDICES = {
+    NORMS: tuple(f"{NORM}/hill_{fraction:g}" for fraction in (0.05, 0.1, 0.2)),
+    PROJECTIONS: (f"{PROJECTION}/hill_0.05",),
+    COORDINATES: (f"{DENSE_COORDINATE}/hill_0.05",),
+    ACROSS: (f"{DENSE_ACROSS}/hill_0.05",),
+}
+"""The tail index of a family; of several that whose interval reaches least high."""
 
 NORM_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NORM_FRACTIONS = (0.05, 0.1, 0.2)
@@ -42,10 +85,10 @@ FAR_TAIL = 0.004
 """Fractions are shares of a series that count as its tail, k over its length. Norms are few, so theirs are larger."""
 
 FEWEST_ACROSS = 20
-"""Fewer coordinates than this have no tail to speak of: nothing is then measured across them."""
+"""With fewer coordinates nothing is measured across them."""
 
 Battery = list[tuple[str, Statistic]]
-"""Statistics, each with the family of series that it looks at."""
+"""Statistics, each with the series that it looks at."""
 
 
 def battery(batches: int, coordinates: int, dense: int, norm_unit: float) -> Battery:
@@ -58,17 +101,17 @@ def battery(batches: int, coordinates: int, dense: int, norm_unit: float) -> Bat
         norm_unit: what norms were divided by.
     """
     across_iterations, shape = _of_order(batches, TAIL_FRACTIONS), (kurtosis(), max_share())
-    families: dict[str, tuple[Statistic, ...]] = {
+    series: dict[str, tuple[Statistic, ...]] = {
         NORM: (*(quantile(probability, norm_unit) for probability in NORM_QUANTILES), *_of_norms(batches)),
         PROJECTION: (*across_iterations, *shape),
     }
     if coordinates:
-        families[COORDINATE] = shape
+        series[COORDINATE] = shape
     if dense:
-        families[DENSE_COORDINATE] = across_iterations
+        series[DENSE_COORDINATE] = across_iterations
     if dense >= FEWEST_ACROSS:
-        families[DENSE_ACROSS] = (*_of_order(dense, (FAR_TAIL, *TAIL_FRACTIONS)), *shape)
-    return [(family, statistic) for family, statistics in families.items() for statistic in statistics]
+        series[DENSE_ACROSS] = (*_of_order(dense, (FAR_TAIL, *TAIL_FRACTIONS)), *shape)
+    return [(name, statistic) for name, statistics in series.items() for statistic in statistics]
 
 
 def _of_norms(batches: int) -> tuple[Statistic, ...]:
@@ -78,6 +121,7 @@ def _of_norms(batches: int) -> tuple[Statistic, ...]:
         pickands(_count(0.1, batches), "pickands_0.1"),
         max_share(),
         dispersion(),
+        sd_over_mean(),
     )
 
 
@@ -98,26 +142,30 @@ def _count(fraction: float, length: int) -> int:
 
 FEWEST_BATCHES = 8
 
-SAMPLED_VALUES = 32_768
+SAMPLED_VALUES = 6144
 FEWEST_SAMPLED = 64
-"""As many coordinates are measured as make about 32,768 values, and at least 64 if there are so many."""
+"""As many coordinates are compared with surrogates as make about 6,144 values, and at least 64 if there are so many."""
 
-PROJECTIONS = 32
-COLUMNS_AT_ONCE = 65_536
+PROJECTED = 32
+COLUMNS_AT_ONCE = 32_768
+
+CARRIED = 0.99
+"""Share of the noise, by robust scale, of the coordinates whose tail is compared with a log-normal one."""
 
 
 @dataclass(frozen=True)
 class NoiseSample:
-    """What is measured of a noise matrix: rows that are all linear in the noise of a batch.
+    """What is measured of a noise matrix: rows that are all linear in the noise of a batch, and the largest values.
 
     Attributes:
         rows: ``[rows, batches]``: first the ``dense`` coordinates, then the rest of the ``coordinates``, then
-            ``PROJECTIONS`` random projections, then the noise in an orthonormal basis of its span, where a batch has
+            ``PROJECTED`` random projections, then the noise in an orthonormal basis of its span, where a batch has
             the norm that it has in full.
         dense: number of sampled coordinates with a scale of their own.
         coordinates: number of sampled coordinates.
         norm_unit: what projections and norms were divided by.
         sparse_fraction: estimated share of all coordinates that are not dense, the constant ones among them.
+        tails: by family, its largest values and those that ``judge_variance`` compares with a log-normal tail.
     """
 
     rows: Array
@@ -125,6 +173,7 @@ class NoiseSample:
     coordinates: int
     norm_unit: float
     sparse_fraction: float
+    tails: Mapping[str, tuple[Tail, Tail | None]]
 
     @property
     def batches(self) -> int:
@@ -136,29 +185,39 @@ class NoiseSample:
         """The statistics, in the order of their scores."""
         return battery(self.batches, self.coordinates, self.dense, self.norm_unit)
 
-    def scores(self, stack: Array) -> Array:
-        """Every statistic of every sample of a stack ``[..., rows, batches]``, as ``[..., statistics]``."""
-        families = self._families(stack)
-        scores = [statistic(families[family]) for family, statistic in self.battery]
+    def scores(self, stack: Array, battery: Battery) -> Array:
+        """Statistics of every sample of a stack ``[..., rows, batches]``, as ``[..., statistics]``."""
+        series = _Views(self, stack)
+        scores = [statistic(series[name]) for name, statistic in battery]
         # A statistic without a value, such as a ratio of equal norms' distances, has seen no tail at all.
         return np.nan_to_num(np.stack(scores, axis=-1), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
 
-    def _families(self, stack: Array) -> dict[str, Series]:
-        projections = self.coordinates + PROJECTIONS
-        families = {
-            NORM: Series(np.linalg.norm(stack[..., projections:, :], axis=-2, keepdims=True)),
-            PROJECTION: Series(stack[..., self.coordinates : projections, :]),
-        }
-        if self.coordinates:
-            families[COORDINATE] = Series(stack[..., : self.coordinates, :])
-        if 0 < self.dense == self.coordinates:
-            families[DENSE_COORDINATE] = families[COORDINATE]
-        elif self.dense:
-            families[DENSE_COORDINATE] = Series(stack[..., : self.dense, :])
-        if self.dense >= FEWEST_ACROSS:
-            standardised = families[DENSE_COORDINATE].standardised
-            families[DENSE_ACROSS] = Series(np.ascontiguousarray(standardised.swapaxes(-1, -2)))
-        return families
+
+class _Views(dict[str, Series]):
+    """The series of a stack by name, made when they are asked for."""
+
+    def __init__(self, sample: NoiseSample, stack: Array) -> None:
+        super().__init__()
+        self._sample, self._stack = sample, stack
+
+    def __missing__(self, name: str) -> Series:
+        sample, stack = self._sample, self._stack
+        projections = sample.coordinates + PROJECTED
+        if name == NORM:
+            basis = stack[..., projections:, :]
+            series = Series(np.sqrt(np.einsum("...rb,...rb->...b", basis, basis))[..., None, :])
+        elif name == PROJECTION:
+            series = Series(stack[..., sample.coordinates : projections, :])
+        elif name == COORDINATE:
+            series = Series(stack[..., : sample.coordinates, :])
+        elif name == DENSE_COORDINATE and sample.dense == sample.coordinates:
+            series = self[COORDINATE]
+        elif name == DENSE_COORDINATE:
+            series = Series(stack[..., : sample.dense, :])
+        else:
+            series = Series(np.ascontiguousarray(self[DENSE_COORDINATE].standardised.swapaxes(-1, -2)))
+        self[name] = series
+        return series
 
 
 def prepare(noise: ArrayLike, sketch: ArrayLike | None = None, *, seed: int) -> NoiseSample:
@@ -196,6 +255,7 @@ def prepare(noise: ArrayLike, sketch: ArrayLike | None = None, *, seed: int) -> 
         coordinates=count,
         norm_unit=norm_unit,
         sparse_fraction=1 - dense / max(1, count) * len(varying) / matrix.shape[1],
+        tails=_tails(matrix, whole, projections, norm_unit, generator),
     )
 
 
@@ -228,99 +288,65 @@ def _tied(coordinates: Array) -> NDArray[np.bool_]:
 def _projections_and_basis(matrix: Array, unit: float, generator: np.random.Generator) -> tuple[Array, Array]:
     """Random projections of the noise, and the noise in a basis of its span: ``[few, batches]`` each.
 
-    Wide matrices are read in pieces, so that nothing of their size is copied.
+    Wide matrices are read in parts, so that nothing of their size is copied.
     """
     batches, width = matrix.shape
-    projections = np.zeros((PROJECTIONS, batches))
+    projections = np.zeros((PROJECTED, batches))
     gram = np.zeros((batches, batches))
     for start in range(0, width, COLUMNS_AT_ONCE):
-        piece = matrix[:, start : start + COLUMNS_AT_ONCE].T.astype(np.float64) / unit
-        projections += generator.standard_normal((PROJECTIONS, len(piece))) @ piece
-        gram += piece.T @ piece
+        part = matrix[:, start : start + COLUMNS_AT_ONCE].T.astype(np.float64) / unit
+        projections += generator.standard_normal((PROJECTED, len(part))) @ part
+        gram += part.T @ part
     if width <= batches:
-        return projections, piece
+        return projections, part
     energies, directions = np.linalg.eigh(gram)
     return projections, (directions * np.sqrt(np.maximum(energies, 0))).T
 
 
-Verdict = Literal["light", "gaussian", "heavy", "infinite_variance"]
-Departure = Literal["light", "gaussian", "heavy"]
-
-SURROGATES = 119
-"""Gaussian noise lies beyond all of its surrogates with probability 1/120 on either side: the joint verdict's level."""
-
-BEYOND = 3
-"""The third smallest and the third largest of 119 surrogates enclose 95 % of Gaussian samples."""
-
-NORM_SLACK = 1.25
-"""By what factor a norm's tail index may be read larger than its coordinates': Hill errs so far on stable vectors."""
-
-
-def control_band(controls: Array) -> Interval:
-    """The scores between which 95 % of Gaussian samples lie, from the scores of their surrogates ``[surrogates]``."""
-    ordered = np.sort(controls)
-    return float(ordered[BEYOND - 1]), float(ordered[-BEYOND])
-
-
-def departure(score: float, band: Interval) -> Departure:
-    """On which side of its control's band a score lies."""
-    if score > band[1]:
-        return "heavy"
-    return "light" if score < band[0] else "gaussian"
+def _tails(
+    matrix: Array, whole: Array, projections: Array, unit: float, generator: np.random.Generator
+) -> dict[str, tuple[Tail, Tail | None]]:
+    """The largest values of each family; those of the norms are the largest coordinates, in the norm's unit."""
+    parts = range(0, whole.shape[1], COLUMNS_AT_ONCE)
+    largest = Tail.joined([Tail.of(whole[:, start : start + COLUMNS_AT_ONCE].T / unit) for start in parts])
+    columns = _some_columns(whole, generator)
+    carrying = _standardised(columns, CARRIED)
+    tails = {NORMS: (largest, None if carrying is None else Tail.of(carrying))}
+    # The 32 projections of a batch are large together: they are too few to tell their tail from a log-normal one.
+    of_projections = _standardised(projections, 1.0)
+    if of_projections is not None:
+        tails[PROJECTIONS] = (Tail.of(of_projections), None)
+    of_coordinates = _standardised(columns if matrix is whole else _some_columns(matrix, generator), 1.0)
+    if of_coordinates is not None:
+        tails[COORDINATES] = tails[ACROSS] = (Tail.of(of_coordinates), Tail.of(of_coordinates))
+    return tails
 
 
-def joint_departure(scores: Array, controls: Array) -> tuple[Departure, float]:
-    """One test out of many statistics.
+def _some_columns(matrix: Array, generator: np.random.Generator) -> Array:
+    """At most ``COLUMNS_AT_ONCE`` random columns as rows."""
+    width = matrix.shape[1]
+    if width <= COLUMNS_AT_ONCE:
+        return matrix.T
+    return matrix[:, np.sort(generator.choice(width, COLUMNS_AT_ONCE, replace=False))].T
 
-    Each statistic is put on a common scale: its distance from the median, in units of the distance that 5 % of sample
-    and surrogates exceed on the same side. Then the most extreme statistic of the sample is compared with that of each
-    surrogate. Gaussian noise is as likely to have the largest as any of its surrogates, however many statistics there
-    are and however they depend on each other (Westfall and Young 1993, "Resampling-Based Multiple Testing"). A sample
-    that is both heavy and light is called heavy.
 
-    Args:
-        scores: ``[statistics]`` of the sample.
-        controls: ``[surrogates, statistics]``.
+def _standardised(rows: Array, share: float) -> Array | None:
+    """The rows that have most of the robust variance, each minus its median and over its scale, ``[some, batches]``.
 
-    Returns:
-        The departure, and the probability that Gaussian noise looks as heavy as the sample.
+    None if rows without a scale hold more than half of the energy: then these would say nothing of the noise.
     """
-    everything = np.vstack([scores, controls])
-    low, median, high = np.quantile(everything, [0.05, 0.5, 0.95], axis=0, method="inverted_cdf")
-    usable = np.isfinite(low) & np.isfinite(high) & (low < median) & (median < high)
-    distances = everything[:, usable] - median[usable]
-    heaviest = (distances / (high - median)[usable]).max(axis=1, initial=-np.inf)
-    lightest = (distances / (median - low)[usable]).min(axis=1, initial=np.inf)
-    p_value = float(np.mean(heaviest >= heaviest[0]))
-    if heaviest[0] > heaviest[1:].max():
-        return "heavy", p_value
-    return ("light" if lightest[0] < lightest[1:].min() else "gaussian"), p_value
-
-
-def variance_is_infinite(
-    norms: Mapping[str, Interval], coordinates: Mapping[str, Interval], across: Mapping[str, Interval]
-) -> bool:
-    """Whether the extreme-value estimators agree that the tail index is below 2.
-
-    They do if all intervals of the noise norms lie below 2: over a range of k, which tells a power law from a few
-    batches that are all larger than the rest.
-
-    They also do if the intervals of single coordinates lie below 2 and nothing contradicts them. What can look like a
-    power law in single coordinates is rare and bounded, as the gradient of a rare token's embedding. Then the largest
-    coordinates of each batch are near their bound, or the norms have a lighter tail than the coordinates, which no
-    true tail allows: the tail index of a norm is the smallest of its coordinates'.
-
-    Args:
-        norms: intervals of α by name of the statistic, of noise norms across iterations.
-        coordinates: those of single coordinates across iterations; empty if none could be measured.
-        across: those across the coordinates of single batches; empty if there are too few coordinates.
-    """
-    if all(high < 2 for _, high in norms.values()):
-        return True
-    if not coordinates or any(low > 2 for low, _ in [*coordinates.values(), *across.values()]):
-        return False
-    ends = [coordinates[name][1] for name in ("hill_0.05", "moment_0.05")]
-    return all(end < 2 for end in ends) and norms["hill_0.2"][0] <= NORM_SLACK * max(ends)
+    largest = float(np.abs(rows).max())
+    rows = rows.astype(np.float64) / (largest or 1.0)
+    tied = _tied(rows)
+    energy = np.einsum("rb,rb->r", rows, rows)
+    if energy[tied].sum() >= energy[~tied].sum():
+        return None
+    series = Series(rows[~tied])
+    scales = series.fama_roll_scale
+    order = np.argsort(-scales)
+    carried = np.cumsum(scales[order] ** 2)
+    kept = order[: np.searchsorted(carried, share * carried[-1]) + 1]
+    return np.asarray(series.standardised[kept])
 
 
 @dataclass(frozen=True)
@@ -329,89 +355,219 @@ class TailRow:
 
     Attributes:
         statistic: where the tail is looked for, of what, and how, as in ``across_iterations/norm/hill_0.1``.
-        value: the measured value: a tail index α for the estimators, else what the statistic's name says.
+        value: the measured value: a tail index α for the estimators, a p-value for a family, else what the statistic's
+            name says.
         ci_low: lower end of the 95 % interval; None if there is none.
         ci_high: upper end of it.
         control_low: lower end of the range that holds 95 % of the Gaussian surrogates; None if there is none.
         control_high: upper end of it.
-        verdict: this statistic against its own control; None for a row that only describes.
+        verdict: of a statistic against its own control, of a family, or of a family's variance; None for a row that
+            only describes.
     """
 
     statistic: str
     value: float
-    ci_low: float | None
-    ci_high: float | None
-    control_low: float | None
-    control_high: float | None
-    verdict: Verdict | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    control_low: float | None = None
+    control_high: float | None = None
+    verdict: Verdict | None = None
 
 
-@np.errstate(divide="ignore", invalid="ignore")
 def tail_report(noise: ArrayLike, *, sketch: ArrayLike | None = None, seed: int = 0) -> list[TailRow]:
-    """Measure the tail of gradient noise in every way that is known to mean something, and judge it.
+    """Measure the tail of gradient noise beside that of Gaussian surrogates, and judge it.
 
-    A row is named ``AXIS/OF/STATISTIC``. The axis says where the tail is looked for: ``across_iterations`` in the
-    values that one thing takes over the batches, ``across_coordinates`` in the values of one batch, each divided by
-    the coordinate's own scale. Of what: ``norm`` of the noise; ``projection``, 32 random ones; ``coordinate``, randomly
-    chosen; ``dense_coordinate``, those of them that have a scale, since they are not zero in many batches. Statistics:
-    ``hill``, ``moment`` and ``pickands`` with the share of the series that they take for its tail; ``mcculloch``,
-    ``ecf`` and ``block``, which assume an α-stable law; ``kurtosis`` (excess), ``max_share`` (largest square over the
-    sum of squares), ``dispersion`` (relative variance of the squared norm), ``quantile_P`` of the norm.
+    First come the four families, ``norms``, ``projections``, ``coordinates`` and ``across_coordinates``, each with up
+    to three rows:
 
-    The verdict ``overall`` is ``heavy`` or ``light`` if in some statistic the noise is more extreme than all of 119
-    Gaussian surrogates are in any; Gaussian noise, whatever the scales of its coordinates and the correlations between
-    them, comes out ``heavy`` in 1 of 120 samples and ``light`` in 1 of 120. The verdicts of the other rows have no such
-    protection: by chance each is wrong for 5 % of Gaussian samples. With many batches a departure can be found that is
-    too small to matter, so look at the values too. ``infinite_variance`` means that the tail falls like one without
-    variance as far as it was seen: a stable law near α = 2 is only called ``heavy``, and rare events of very unequal
-    sizes can be taken for it.
+    - ``FAMILY``: the p-value of a two-sided rank test of its most extreme statistic among 999 Gaussian surrogates, with
+      Holm's adjustment for the four families, and the verdict. ``gaussian``: not told apart from Gaussian noise;
+      ``light``: lighter tails; ``mild``: heavier than the control, but not by an amount that counts; ``heavy``: the
+      interval of the tail index lies below the limit (``verdicts.HEAVY_INDEX``); ``infinite_variance``: heavy, and the
+      extremes are those of a power law with an index below 2. Gaussian noise, whatever the scales and correlations of
+      its coordinates, has a family that is not ``gaussian`` in at most 5 % of samples.
+    - ``FAMILY/tail_index``: Hill's index with its interval, beside that of the surrogates.
+    - ``FAMILY/variance``: the index of the furthest values, and whether the variance is ``infinite_variance``,
+      ``finite_variance`` or ``undecided``.
+
+    Then come the single statistics (see the module): ``hill``, ``moment`` and ``pickands`` with the share of the series
+    that they take for its tail; ``mcculloch``, ``ecf`` and ``block``, which assume an α-stable law; ``kurtosis``
+    (excess); ``max_share`` (largest square over the sum of squares); ``dispersion`` (relative variance of the squared
+    norm); ``sd_over_mean`` and ``quantile_P`` of the norm. Each of their verdicts is wrong for 5 % of Gaussian samples.
 
     Args:
         noise: ``[batches, coordinates]``: each row is the gradient of one mini-batch (or one example) minus the
-            reference gradient, at the same weights. At least 8 batches; 64 give sharp answers.
+            reference gradient, at the same weights. The rows must be independent draws: Gaussian rows that follow each
+            other as in an autoregression are called heavy. At least 8 batches; 64 give sharp answers.
         sketch: ``[batches, width]``: random signed sums over all coordinates, where ``noise`` holds only some of them.
             Norms and projections are then those of the sketch (see ``Reduction``).
         seed: chooses the measured coordinates, the random projections and the surrogates.
-
-    Returns:
-        One row per statistic. The row ``overall`` comes last; its value is the probability that Gaussian noise would
-        look as heavy.
 
     Raises:
         ValueError: ``noise`` or ``sketch`` has the wrong shape, fewer than 8 batches, values that are not finite, or
             rows that are all the same.
     """
+    measured = measure_tail(noise, sketch=sketch, seed=seed)
+    return [*judge([measured])[0], *measured.rows]
+
+
+SURROGATES = 999
+"""Of a single sample; so that Holm's smallest p-value is 0.008."""
+
+LAYER_SURROGATES = 199
+"""Of each of many layers."""
+
+BAND_SURROGATES = 119
+"""For statistics that no p-value rests on; the third smallest and third largest enclose 95 % of Gaussian samples."""
+
+
+@dataclass(frozen=True)
+class TailMeasurement:
+    """The statistics of one sample, and what the verdicts on its families need.
+
+    Attributes:
+        rows: of the single statistics.
+        extremes: by family.
+        indices: by family, the row ``FAMILY/tail_index``.
+        variances: by family.
+    """
+
+    rows: list[TailRow]
+    extremes: Mapping[str, Extremes]
+    indices: Mapping[str, TailRow]
+    variances: Mapping[str, Variance]
+
+    def kurtosis_low(self, family: str) -> float:
+        """Lower end of the interval of the coordinates' mean excess kurtosis; NaN for the other families."""
+        ends = [row.ci_low for row in self.rows if row.statistic == f"{COORDINATE}/kurtosis"]
+        return math.nan if family != COORDINATES or not ends or ends[0] is None else ends[0]
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def measure_tail(
+    noise: ArrayLike, *, sketch: ArrayLike | None = None, seed: int = 0, surrogates: int = SURROGATES
+) -> TailMeasurement:
+    """The statistics of a sample and of its surrogates; arguments and errors as of ``tail_report``."""
     sample = prepare(noise, sketch, seed=seed)
-    scores = sample.scores(sample.rows)
-    controls = np.concatenate([sample.scores(stack) for stack in rotations(sample.rows, SURROGATES, seed=seed)])
-    errors = jackknife(lambda kept: sample.scores(sample.rows[:, kept]), sample.batches)
-    intervals = [
-        interval(statistic, score, _half_width(family, statistic, score, error, sample.batches))
-        for (family, statistic), score, error in zip(sample.battery, scores, errors, strict=True)
-    ]
+    families = [_family(name, statistic) for name, statistic in sample.battery]
+    scores = sample.scores(sample.rows, sample.battery)
+    controls = _controls(sample, families, surrogates, seed)
+    errors = jackknife(lambda kept: sample.scores(_replicates(sample.rows, kept), sample.battery), sample.batches)
     rows = [
-        _row(f"{family}/{statistic.name}", statistic, score, ends, control)
-        for (family, statistic), score, ends, control in zip(sample.battery, scores, intervals, controls.T, strict=True)
+        _row(
+            f"{name}/{statistic.name}", statistic, score, _ends(name, statistic, score, error, sample.batches), control
+        )
+        for (name, statistic), score, error, control in zip(sample.battery, scores, errors, controls, strict=True)
     ]
-    sparse = TailRow(f"{COORDINATE}/sparse_fraction", sample.sparse_fraction, None, None, None, None, None)
-    return [*rows, sparse, _overall(sample.battery, scores, intervals, controls)]
+    rows.append(TailRow(f"{COORDINATE}/sparse_fraction", sample.sparse_fraction))
+    by_name = {row.statistic: row for row in rows}
+    found, indices, variances = {}, {}, {}
+    for family in FAMILIES:
+        places = [place for place, of in enumerate(families) if of == family]
+        if not places:
+            continue
+        found[family] = extremes(scores[places], np.stack([controls[place] for place in places], axis=1))
+        candidates = [by_name[name] for name in INDICES[family] if name in by_name]
+        if candidates:
+            least = min(candidates, key=lambda row: math.inf if row.ci_high is None else row.ci_high)
+            indices[family] = replace(least, statistic=f"{family}/tail_index", verdict=None)
+        own = [_interval(row) for row in candidates] if family == NORMS else []
+        if family in sample.tails and (variance := judge_variance(*sample.tails[family], own)) is not None:
+            variances[family] = variance
+    return TailMeasurement(rows, found, indices, variances)
 
 
-def _half_width(family: str, statistic: Statistic, score: float, error: float, batches: int) -> float:
+def judge(scopes: Sequence[TailMeasurement]) -> list[list[TailRow]]:
+    """The rows of the families of each scope; several scopes are tested together (Westfall and Young).
+
+    Args:
+        scopes: measured on the same batches with the same seed and number of surrogates.
+    """
+    raw: list[dict[str, float]] = [{} for _ in scopes]
+    sides: list[dict[str, Departure]] = [{} for _ in scopes]
+    for family in FAMILIES:
+        places = [place for place, scope in enumerate(scopes) if family in scope.extremes]
+        departures = joint_departures([scopes[place].extremes[family] for place in places]) if places else []
+        for place, (side, p_value) in zip(places, departures, strict=True):
+            raw[place][family], sides[place][family] = p_value, side
+    return [
+        [
+            row
+            for family, p_value in holm(p_values).items()
+            for row in _family_rows(scope, family, side[family], p_value)
+        ]
+        for scope, p_values, side in zip(scopes, raw, sides, strict=True)
+    ]
+
+
+def _family_rows(scope: TailMeasurement, family: str, side: Departure, p_value: float) -> Iterator[TailRow]:
+    index, variance = scope.indices.get(family), scope.variances.get(family)
+    verdict = family_verdict(
+        family,
+        side,
+        p_value,
+        index_high=_interval(index)[1] if index else math.nan,
+        kurtosis_low=scope.kurtosis_low(family),
+        variance=variance.verdict if variance else "undecided",
+    )
+    yield TailRow(family, p_value, verdict=verdict)
+    if index:
+        yield index
+    if variance:
+        # Noise that is not heavy has no tail that a power law could be read from.
+        of_variance = variance.verdict if verdict in ("heavy", "infinite_variance") else "finite_variance"
+        yield TailRow(f"{family}/variance", variance.index, variance.low, variance.high, verdict=of_variance)
+
+
+def _replicates(rows: Array, kept: NDArray[np.intp]) -> Array:
+    """The rows without some batches, ``[replicates, rows, kept]``."""
+    return np.ascontiguousarray(np.moveaxis(rows[:, kept], 1, 0))
+
+
+def _family(series: str, statistic: Statistic) -> str | None:
+    """The family whose p-value rests on a statistic; None if there is none."""
+    return next((family for family, tested in TESTED.items() if statistic.name in tested.get(series, ())), None)
+
+
+def _controls(sample: NoiseSample, families: Sequence[str | None], surrogates: int, seed: int) -> list[Array]:
+    """The scores of each statistic's surrogates: of all of them, or of the first ``BAND_SURROGATES``."""
+    tested = [entry for entry, family in zip(sample.battery, families, strict=True) if family]
+    places = [place for place, family in enumerate(families) if family]
+    first, everything, done = [], [], 0
+    for stack in rotations(sample.rows, surrogates, seed=seed):
+        if done < BAND_SURROGATES:
+            first.append(sample.scores(stack, sample.battery))
+            everything.append(first[-1][:, places])
+        else:
+            everything.append(sample.scores(stack, tested))
+        done += len(stack)
+    bands, tests = np.concatenate(first)[:BAND_SURROGATES].T, np.concatenate(everything).T
+    remaining = iter(tests)
+    return [next(remaining) if family else band for family, band in zip(families, bands, strict=True)]
+
+
+def _ends(name: str, statistic: Statistic, score: float, error: float, batches: int) -> Interval:
+    """The 95 % interval of a statistic."""
+    if name == NORM and statistic.name.startswith("hill"):
+        # Norms are one series of independent values: the exact interval holds, and one outlier does not widen it.
+        return hill_interval(float(statistic.value(np.asarray(score))), round(float(_k(statistic))))
     half_width = jackknife_quantile(batches) * float(error)
-    if family == NORM and statistic.standard_error is not None:
-        # Norms are one series of independent values, so asymptotic errors hold too. Of the two the wider counts: few
-        # values are used, and one outlier among them is seen by the jackknife alone.
+    if name == NORM and statistic.standard_error is not None:
         half_width = float(np.fmax(half_width, NORMAL_QUANTILE * statistic.standard_error(np.asarray(score))))
-    return half_width
+    return interval(statistic, score, half_width)
+
+
+def _k(statistic: Statistic) -> Array:
+    """The number of values that Hill's estimate rests on, from its standard error k^-½."""
+    if statistic.standard_error is None:
+        raise TypeError(f"{statistic.name} has no asymptotic standard error")
+    return statistic.standard_error(np.asarray(0.0)) ** -2
 
 
 def _row(name: str, statistic: Statistic, score: float, ends: Interval, controls: Array) -> TailRow:
     band = control_band(controls)
     low, high = np.sort(statistic.value(np.array(band)))
-    verdict: Verdict | None = None if statistic.describes else departure(score, band)
-    if verdict == "heavy" and statistic.tells_variance and ends[1] < 2:
-        verdict = "infinite_variance"
+    verdict = None if statistic.describes else departure(score, band)
     value = float(statistic.value(np.asarray(score)))
     return TailRow(name, value, _or_none(ends[0]), _or_none(ends[1]), float(low), float(high), verdict)
 
@@ -420,14 +576,8 @@ def _or_none(end: float) -> float | None:
     return None if np.isnan(end) else end
 
 
-def _overall(statistics: Battery, scores: Array, intervals: list[Interval], controls: Array) -> TailRow:
-    judged = np.array([not statistic.describes for _, statistic in statistics])
-    verdict: Verdict
-    verdict, p_value = joint_departure(scores[judged], controls[:, judged])
-    tails: dict[str, dict[str, Interval]] = {NORM: {}, DENSE_COORDINATE: {}, DENSE_ACROSS: {}}
-    for (family, statistic), ends in zip(statistics, intervals, strict=True):
-        if statistic.tells_variance and family in tails:
-            tails[family][statistic.name] = ends
-    if verdict == "heavy" and variance_is_infinite(*tails.values()):
-        verdict = "infinite_variance"
-    return TailRow("overall", p_value, None, None, None, None, verdict)
+def _interval(row: TailRow) -> Interval:
+    return (
+        math.nan if row.ci_low is None else row.ci_low,
+        math.nan if row.ci_high is None else row.ci_high,
+    )

@@ -56,10 +56,14 @@ class Series:
         return np.sort(np.abs(candidates), axis=-1)[..., : -count - 1 : -1]
 
     @cached_property
+    def fama_roll_scale(self) -> Array:
+        """The scale of each series from two quantiles, ``[..., series]``."""
+        return (self.quantile(0.72) - self.quantile(0.28)) / STABLE_QUANTILE_DISTANCE
+
+    @cached_property
     def standardised(self) -> Array:
         """Each series minus its median, divided by its own Fama-Roll scale, ``[..., series, length]``."""
-        scale = (self.quantile(0.72) - self.quantile(0.28)) / STABLE_QUANTILE_DISTANCE
-        return (self.values - self.quantile(0.5)[..., None]) / scale[..., None]
+        return (self.values - self.quantile(0.5)[..., None]) / self.fama_roll_scale[..., None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,6 @@ class Statistic:
         value: from the score to the printed tail index or ratio; monotone.
         standard_error: asymptotic standard error of the score, given the score, for one series of independent values;
             None where only resampling gives one.
-        tells_variance: whether it is an extreme-value estimator, which can tell an infinite variance.
         describes: whether it only describes the sample and is not judged.
     """
 
@@ -82,7 +85,6 @@ class Statistic:
     heaviness: Callable[[Array], Array]
     value: Callable[[Array], Array]
     standard_error: Callable[[Array], Array] | None = None
-    tells_variance: bool = False
     describes: bool = False
 
     def __call__(self, series: Series) -> Array:
@@ -106,7 +108,13 @@ def kurtosis() -> Statistic:
     """Mean over the series of the excess kurtosis n Σ(x − x̄)⁴/(Σ(x − x̄)²)² − 3: about 0 for Gaussian values."""
 
     def features(series: Series) -> Array:
-        return _fourth_over_second(series.values - row_means(series.values)[..., None])
+        means = row_means(series.values)
+        squares = series.values - means[..., None]
+        squares *= squares
+        second = row_means(squares)
+        squares *= squares
+        # A series without spread, as one whose only event is left out by the jackknife, is no heavier than Gaussian.
+        return np.where(second > 1e-6 * means**2, row_means(squares) / second**2, 3)[..., None]
 
     return Statistic("kurtosis", features, lambda features: np.log(features[..., 0]), lambda score: np.exp(score) - 3)
 
@@ -118,8 +126,10 @@ def max_share() -> Statistic:
     """
 
     def features(series: Series) -> Array:
-        largest = series.largest(1)[..., 0]
-        return (largest**2 / (series.values.shape[-1] * row_means(series.values**2)))[..., None]
+        squares = series.values**2
+        means = row_means(squares)
+        length = squares.shape[-1]
+        return np.where(means > 0, squares.max(axis=-1) / (length * means), 1 / length)[..., None]
 
     return Statistic("max_share", features, lambda features: np.log(features[..., 0]), np.exp)
 
@@ -128,9 +138,22 @@ def dispersion() -> Statistic:
     """Relative variance of the squares, mean x⁴/(mean x²)² − 1, for noise norms: 2 tr Σ²/(tr Σ)² if Gaussian."""
 
     def features(series: Series) -> Array:
-        return _fourth_over_second(series.values)
+        squares = series.values * series.values
+        return (row_means(squares * squares) / row_means(squares) ** 2)[..., None]
 
     return Statistic("dispersion", features, lambda features: np.log(features[..., 0]), lambda score: np.exp(score) - 1)
+
+
+def sd_over_mean() -> Statistic:
+    """Standard deviation over the mean of noise norms: small if they are concentrated, infinite if the variance is."""
+
+    def features(series: Series) -> Array:
+        return np.stack([row_means(series.values), row_means(series.values**2)], axis=-1)
+
+    def heaviness(features: Array) -> Array:
+        return 0.5 * np.log(np.maximum(features[..., 1] / features[..., 0] ** 2 - 1, 0))
+
+    return Statistic("sd_over_mean", features, heaviness, np.exp)
 
 
 def quantile(probability: float, unit: float) -> Statistic:
@@ -142,12 +165,6 @@ def quantile(probability: float, unit: float) -> Statistic:
         lambda score: np.exp(score) * unit,
         describes=True,
     )
-
-
-def _fourth_over_second(values: Array) -> Array:
-    """Mean fourth power over squared mean square of each series, ``[..., series, 1]``."""
-    squares = values * values
-    return (row_means(squares * squares) / row_means(squares) ** 2)[..., None]
 
 
 Interval = tuple[float, float]
@@ -165,13 +182,16 @@ def jackknife(scores: Callable[[NDArray[np.intp]], Array], draws: int) -> Array:
     quantiles (Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17).
 
     Args:
-        scores: from the indices of the draws that are kept to scores ``[statistics]``.
+        scores: from the indices of the draws that are kept, ``[replicates, kept]``, to ``[replicates, ...]``.
         draws: number of draws, at least 2.
     """
     everything = np.arange(draws)
     groups = np.array_split(everything, min(GROUPS, draws))
-    replicates = np.stack([scores(np.delete(everything, group)) for group in groups])
-    return np.sqrt((len(groups) - 1) * replicates.var(axis=0))
+    kept = [np.delete(everything, group) for group in groups]
+    # Groups differ in size by at most 1, the larger ones come first: all of a size are measured at once.
+    larger = draws % len(groups)
+    replicates = [scores(np.stack(of_size)) for of_size in (kept[:larger], kept[larger:]) if of_size]
+    return np.asarray(np.sqrt((len(groups) - 1) * np.concatenate(replicates).var(axis=0)))
 
 
 def jackknife_quantile(draws: int) -> float:

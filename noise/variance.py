@@ -59,6 +59,7 @@ def gradient_noise_scale(
     batch_size: int,
     reference_examples: int,
     reference_holds_batches: bool = True,
+    population: int | None = None,
 ) -> NoiseScale:
     """The simple noise scale tr Σ/‖∇f‖² without the bias that a reference gradient from finitely many examples brings.
 
@@ -67,25 +68,39 @@ def gradient_noise_scale(
     tr Σ (1/B + 1/R) if they are others. McCandlish, Kaplan, Amodei et al. (2018), "An Empirical Model of Large-Batch
     Training", arXiv 1812.06162, equation 2.9 and appendix A.1.
 
+    Where both are drawn without replacement from a population of M examples, whose mean gradient is ∇f, each variance
+    has the finite-population term: E‖reference‖² = ‖∇f‖² + tr Σ (1/R − 1/M), and if they are drawn independently
+    E‖g_B − reference‖² = tr Σ (1/B + 1/R − 2/M), with tr Σ from the sum of squares over M − 1 (Cochran 1977, "Sampling
+    Techniques", theorem 2.2).
+
     Args:
         norms: ``[batches]`` noise norms ‖g_B − reference‖.
         reference_norm: norm of the reference gradient.
         batch_size: B, examples in a batch.
-        reference_examples: R, examples in the reference.
-        reference_holds_batches: whether the batches were drawn from the examples of the reference.
+        reference_examples: R, different examples in the reference.
+        reference_holds_batches: whether the batches were drawn from the examples of the reference; without a
+            ``population``.
+        population: M, the examples that batches and reference are drawn from; infinitely many by default.
 
     Raises:
-        ValueError: norms that are not finite and non-negative, a batch size below 1, or a reference that is not larger
-            than the batches it holds.
+        ValueError: norms that are not finite and non-negative, a batch size below 1, a reference that is not larger
+            than the batches it holds, or a population that holds not more than a batch or less than the reference.
     """
     squares = _checked_norms(norms) ** 2
     if batch_size < 1:
         raise ValueError(f"batch_size: {batch_size} must be at least 1")
-    if reference_examples < 1 or (reference_holds_batches and reference_examples <= batch_size):
+    holds = reference_holds_batches and population is None
+    if reference_examples < 1 or (holds and reference_examples <= batch_size):
         raise ValueError(f"reference_examples: {reference_examples} must be more than the batch size {batch_size}")
-    overlap = -1 if reference_holds_batches else 1
-    trace = float(squares.mean()) / (1 / batch_size + overlap / reference_examples)
-    squared_gradient = reference_norm**2 - trace / reference_examples
+    if population is None:
+        overlap = -1 if reference_holds_batches else 1
+        trace = float(squares.mean()) / (1 / batch_size + overlap / reference_examples)
+        squared_gradient = reference_norm**2 - trace / reference_examples
+    elif population <= batch_size or population < reference_examples:
+        raise ValueError(f"population: {population} must be more than the batch size and at least reference_examples")
+    else:
+        trace = float(squares.mean()) / (1 / batch_size + 1 / reference_examples - 2 / population)
+        squared_gradient = reference_norm**2 - trace * (1 / reference_examples - 1 / population)
     return NoiseScale(trace, squared_gradient, trace / squared_gradient if squared_gradient > 0 else np.inf)
 
 

@@ -36,6 +36,7 @@ from ...noise.measure import tail_rows
 from ...noise.report import TailRow
 from ...noise.settings import NoiseSettings
 from ...noise.sketch import ALL, Reduction
+from ...noise.verdicts import FAMILIES
 from ...progress import track
 from ...seeds import derive_seed
 from ...tasks.gradients import trained_parameters
@@ -236,7 +237,7 @@ class Diagnosis:
     Attributes:
         name: of the subject.
         plan: what was computed.
-        overall: the verdict on the noise, of all statistics together.
+        verdicts: on the noise, by family of statistics: norms first.
         tails: by the keys of ``TAILS``; a statistic that does not exist is missing.
         distances: by the keys of ``DISTANCES``; empty if there are fewer than two blocks.
         gradient_heterogeneity: standard deviation of the logarithms of the blocks' root-mean-square gradients; None of
@@ -248,7 +249,7 @@ class Diagnosis:
 
     name: str
     plan: Plan
-    overall: str
+    verdicts: Mapping[str, str]
     tails: Mapping[str, Tail]
     distances: Mapping[str, Distance]
     gradient_heterogeneity: float | None
@@ -286,7 +287,7 @@ def diagnose(subject: Subject, plan: Plan) -> Diagnosis:
     return Diagnosis(
         name=subject.name,
         plan=plan,
-        overall=str(rows["overall"].verdict),
+        verdicts={family: str(rows[family].verdict) for family in FAMILIES if family in rows},
         tails={name: tail for name, statistic in TAILS.items() if (tail := _tail(rows.get(statistic))) is not None},
         distances=distances,
         gradient_heterogeneity=unequal,
@@ -308,7 +309,7 @@ def _noise(subject: Subject, plan: Plan, labels: LabelCounts) -> dict[str, TailR
     noise = reduction.reduce(batch_noise(model, subject.loss, mini_batches, center, seed=seed))[ALL]
     if not noise.norms.any() or (noise.sketch == noise.sketch[0]).all():
         raise UserError(f"{subject.source}: the gradients of all batches are the same, so there is no noise to measure")
-    return {row.statistic: row for row in tail_rows(noise, seed=seed)}
+    return {row.statistic: row for row in tail_rows({ALL: noise}, seed=seed)[ALL]}
 
 
 def _curvature(subject: Subject, plan: Plan) -> tuple[dict[str, Distance], float | None]:

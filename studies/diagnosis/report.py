@@ -254,7 +254,7 @@ def as_json(diagnosis: Diagnosis, comparisons: Sequence[Comparison], words: Sequ
             "hessian_products": plan.products,
             "seconds": diagnosis.seconds,
         },
-        "noise_verdict": diagnosis.overall,
+        "noise_verdicts": dict(diagnosis.verdicts),
         "tails": {name: asdict(tail) | {"over_control": tail.over_control} for name, tail in diagnosis.tails.items()},
         "distances": diagnosis.distances,
         "gradient_heterogeneity": diagnosis.gradient_heterogeneity,
@@ -269,7 +269,8 @@ def _measured(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str, str]]:
     for name, tail in diagnosis.tails.items():
         control = f"{tail.control_low:.3g} to {tail.control_high:.3g} of Gaussian noise"
         yield LABELS[name], f"{tail.index:.3g}", control, tail.verdict
-    yield "noise as a whole", "", "Gaussian noise, all statistics together", diagnosis.overall
+    for family, verdict in diagnosis.verdicts.items():
+        yield f"noise: {family.replace('_', ' ')}", "", "Gaussian noise, the four families together", verdict
     for name, distance in diagnosis.distances.items():
         verdict = "above noise" if distance.value > distance.noise_floor else "not above noise"
         yield LABELS[name], f"{distance.value:.3g}", f"{distance.noise_floor:.3g} noise floor", verdict

@@ -84,8 +84,8 @@ def test_the_measured_noise_has_the_tail_of_its_law(
     config["noise"] = {"batches": 8, "examples": 1500}
     folder = run_experiment(parse_experiment(config, "test"), tmp_path).folder
     rows = [row for row in table(folder.path / "noise.csv") if (row["scope"], row["batch_size"]) == ("all", "1")]
-    (overall,) = [row for row in rows if row["statistic"] == "overall"]
-    assert overall["verdict"] == verdict
+    (coordinates,) = [row for row in rows if row["statistic"] == "coordinates"]
+    assert coordinates["verdict"] == verdict
     with np.load(folder.path / "noise" / "step_000000.npz") as samples:
         drawn = Quadratic.model_validate(config["data"]).load(0).train.batch([(0, index) for index in range(1500)])
         norms = np.sort(drawn["noise"].norm(dim=1).numpy())
