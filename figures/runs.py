@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..configs.load import identity, load_experiment
+from ..configs.load import identity
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.metrics import read_metrics
-from ..training.run_folder import read_status
+from ..training.run_folder import RunFolder, read_status
 from .style import OPTIMIZER_LABELS
 
 
@@ -111,7 +111,7 @@ def _metrics_below(path: Path) -> list[Path]:
 
 
 def _read_run(folder: Path) -> Run:
-    return Run(folder, load_experiment(folder / "config.yaml"), read_status(folder / "status.json"))
+    return Run(folder, RunFolder(folder).read_config(), read_status(folder / "status.json"))
 
 
 Rows = Sequence[Mapping[str, Any]]

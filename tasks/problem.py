@@ -41,6 +41,20 @@ class Problem:
         """The examples held out."""
         return self.task.evaluation
 
+    @property
+    def data_digest(self) -> str:
+        """32 hexadecimal digits that stand for the examples: 64 of each part, and their numbers."""
+        import hashlib
+
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.train, self.evaluation):
+            digest.update(str(len(part)).encode())
+            for index in range(0, len(part), max(1, len(part) // 64)):
+                for name, value in part.batch([(0, index)]).items():
+                    digest.update(name.encode())
+                    digest.update(value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode())
+        return digest.hexdigest()
+
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss summed over the batch's terms, in nats, and their number."""
         return self.task.loss(model, batch)
