@@ -1,9 +1,9 @@
-"""What every data source says about itself before it is loaded, and what it gives when it is."""
+"""Data sources: their settings, and the four kinds of data they load."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 Key = tuple[int, int]
-"""(epoch, index): what is drawn for a key never depends on what was drawn before it."""
+"""(epoch, index): a random draw for a key depends on the key alone, not on earlier draws."""
 
 Kind = Literal["images", "text", "questions", "quadratics"]
 
@@ -26,6 +26,9 @@ Batch = dict[str, Any]
 """Tensors by name; the first dimension of each is the example."""
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+Digest = Callable[[], str]
+"""Gives the digest of data where their source knows it better than ``data_digest`` (data/digest.py) would."""
 
 
 class Examples(Protocol):
@@ -53,6 +56,7 @@ class Images:
     evaluation: Examples
     classes: tuple[str, ...]
     image_size: int
+    digest: Digest | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Text:
     evaluation: torch.Tensor
     tokenizer: Tokenizer
     block_size: int
+    digest: Digest | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class Questions:
     train: list[Question]
     evaluation: list[Question]
     tokenizer: Tokenizer
+    digest: Digest | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class NoisyQuadratic:
     """A quadratic ½ wᵀHw whose gradient has noise.
 
     Attributes:
-        train: batches ``{"noise": float32 [n, size]}``, a vector that is added to the gradient for each example.
+        train: batches ``{"noise": float32 [n, size]}``, the vector added to each example's gradient.
         evaluation: the same with vectors of zeros.
         hessian: H, float32 ``[size, size]``.
         block_sizes: of H's diagonal blocks.
@@ -112,6 +118,7 @@ class NoisyQuadratic:
     evaluation: Examples
     hessian: torch.Tensor
     block_sizes: tuple[int, ...]
+    digest: Digest | None = field(default=None, repr=False)
 
 
 Data = Images | Text | Questions | NoisyQuadratic
@@ -138,7 +145,7 @@ class CustomData(CustomSettings):
     """A user's own data: a callable that returns ``Data`` for the other keys of its section."""
 
     def load(self, seed: int) -> Data:
-        """What the user's callable returns; it gets ``seed`` beside the keys of the config."""
+        """The data that the user's callable returns; it gets ``seed`` beside the keys of the config."""
         data = self.create(seed=seed)
         if not isinstance(data, Data):
             known = "Images, Text, Questions or NoisyQuadratic"

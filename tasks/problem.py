@@ -1,11 +1,14 @@
-"""A problem is a model and a task: what training, noise and curvature work on."""
+"""A problem is a model and a task: the input of training, noise and curvature."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..data.base import CustomData, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
+from ..cache import content_digest
+from ..data.base import CustomData, Data, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
+from ..data.digest import data_digest, examples_digest
 from ..errors import UserError
 from ..models.base import CustomModel, ModelSettings
 from ..seeds import derive_seed
@@ -26,14 +29,15 @@ DATA_TYPES: dict[Kind, type] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A model and the task it learns."""
+    """A model, the task it learns, and the data that the task is bound to, where they are known."""
 
     model: nn.Module
     task: Task
+    data: Data | None = field(default=None, repr=False)
 
     @property
     def train(self) -> Examples:
-        """The examples to learn from."""
+        """The training examples."""
         return self.task.train
 
     @property
@@ -41,19 +45,12 @@ class Problem:
         """The examples held out."""
         return self.task.evaluation
 
-    @property
+    @cached_property
     def data_digest(self) -> str:
-        """32 hexadecimal digits that stand for the examples: 64 of each part, and their numbers."""
-        import hashlib
-
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.train, self.evaluation):
-            digest.update(str(len(part)).encode())
-            for index in range(0, len(part), max(1, len(part) // 64)):
-                for name, value in part.batch([(0, index)]).items():
-                    digest.update(name.encode())
-                    digest.update(value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode())
-        return digest.hexdigest()
+        """32 hexadecimal digits that change when a training or an evaluation example does (``data.digest``)."""
+        if self.data is not None:
+            return data_digest(self.data)
+        return content_digest(examples_digest(self.train), examples_digest(self.evaluation))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss summed over the batch's terms, in nats, and their number."""
@@ -79,14 +76,19 @@ def build_problem(
     Raises:
         UserError: the three do not fit together, or the data cannot be read.
     """
+    import torch
+
     try:
-        task = bind_task(task_settings, data_settings, seed)
-        model = _build(model_settings, task, seed)
+        data = load_data(task_settings, data_settings, seed)
+        task = task_settings.bind(data, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "init"))
+            model = model_settings.build(task.head)
         if isinstance(model_settings, CustomModel) or isinstance(data_settings, CustomData):
             _try_one_example(model, task)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return Problem(model.to(device), task)
+    return Problem(model.to(device), task, data)
 
 
 def bind_task(task_settings: TaskSettings, data_settings: DataSettings | CustomData, seed: int) -> Task:
@@ -95,22 +97,23 @@ def bind_task(task_settings: TaskSettings, data_settings: DataSettings | CustomD
     Raises:
         ValueError: the two do not fit together, or the data cannot be read.
     """
+    return task_settings.bind(load_data(task_settings, data_settings, seed), seed)
+
+
+def load_data(task_settings: TaskSettings, data_settings: DataSettings | CustomData, seed: int) -> Data:
+    """Load the data that a task is to be bound to.
+
+    Raises:
+        ValueError: the two do not fit together, or the data cannot be read.
+    """
     data = data_settings.load(seed)
     if not isinstance(data, DATA_TYPES[task_settings.kind]):
         raise ValueError(f"task.name: {task_settings.name} needs {task_settings.kind}, not {type(data).__name__}")
-    return task_settings.bind(data, seed)
-
-
-def _build(model_settings: ModelSettings | CustomModel, task: Task, seed: int) -> nn.Module:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "init"))
-        return model_settings.build(task.head)
+    return data
 
 
 def _try_one_example(model: nn.Module, task: Task) -> None:
-    """What a user wrote is known to fit only when it is run."""
+    """Whether a user's own code fits is known only when it is run."""
     import torch
 
     from ..models.modules import in_mode

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from ..configs.schema import Experiment
+from ..data.digest import data_digest
 from ..errors import DivergedError, UserError, printable
 from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..progress import Progress
-from ..tasks.problem import Problem, bind_task, build_problem
+from ..tasks.problem import Problem, build_problem, load_data
 from .checkpoint import Checkpoints, TrainingState
 from .devices import choose_device, peak_memory_mib, reset_peak_memory
 from .distributed import Ranks, process_group
@@ -198,8 +199,7 @@ def _tell_differences(experiment: Experiment, folder: RunFolder, ranks: Ranks) -
     if "data_digest" not in folder.read_status():
         return
     try:
-        task = bind_task(experiment.task, experiment.data, experiment.seed)
-        folder.check_data(Problem(torch.nn.Identity(), task).data_digest)
+        folder.check_data(data_digest(load_data(experiment.task, experiment.data, experiment.seed)))
     except DataChangedError:
         print(f"{folder.path}: the data has changed since this finished run was trained on it", file=sys.stderr)
     except Exception as error:  # a user's own data may raise anything

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from whyadam import cli
-from whyadam.configs.load import dump_experiment
+from whyadam import __version__, cli
+from whyadam.configs.load import dump_experiment, parse_experiment
 from whyadam.errors import UserError
 from whyadam.training.checkpoint import Checkpoints, load_checkpoint
 from whyadam.training.metrics import MetricsFile, MetricsRow, read_metrics, rows_until
@@ -407,3 +407,100 @@ def test_a_link_in_place_of_the_lock_is_refused(finished: Any, command: Command,
     assert ".lock" in one_line(errors)
     assert victim.read_text() == "precious"
     assert RunFolder(finished.folder.path).is_finished()
+
+
+# another data set, device, number of processes or version
+
+
+WORDS = "\n".join(f"some words and the number {number} too" for number in range(2000))
+
+
+@pytest.fixture
+def text_run(tmp_path: Path) -> Callable[[], Any]:
+    """Trains a small GPT2 on a text file that a test may change."""
+    (tmp_path / "text.txt").write_text(WORDS)
+    config = {
+        "name": "text",
+        "model": {"name": "gpt2_nano", "n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 16},
+        "data": {"name": "text_file", "path": str(tmp_path / "text.txt"), "tokenizer": "char", "block_size": 16},
+        "task": {"name": "causal_lm"},
+        "optimizer": {"name": "adam", "lr": 0.003},
+        "training": {"steps": 4, "batch_size": 4, "eval_every": 2, "eval_examples": 8, "checkpoint_every": 2},
+    }
+    return lambda: run_experiment(parse_experiment(config, "test"), tmp_path / "out")
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_other_data_is_refused_by_an_unfinished_run_and_told_of_a_finished_one(
+    text_run: Callable[[], Any], tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing on the disk changes; with the old data again, the run goes on."""
+    folder = text_run().folder
+    (tmp_path / "text.txt").write_text(WORDS[::-1])
+    before = snapshot(folder.path)
+    capsys.readouterr()
+    assert text_run().was_finished
+    assert "the data has changed since this finished run" in one_line(capsys.readouterr().err)
+    assert snapshot(folder.path) == before
+
+    folder.write_status(state="interrupted")
+    (folder.checkpoints / "step_000004.pt").unlink()
+    before = snapshot(folder.path)
+    with pytest.raises(UserError, match="not the data that this run was trained on") as refusal:
+        text_run()
+    one_line(str(refusal.value))
+    code, errors = command("noise", folder.path, "--at", "2")
+    assert code == 2
+    assert "not the data that this run was trained on" in one_line(errors)
+    assert snapshot(folder.path) == before
+
+    (tmp_path / "text.txt").write_text(WORDS)
+    assert text_run().state == "done"
+
+
+def test_a_run_that_has_not_begun_takes_the_data_that_there_is(text_run: Callable[[], Any], tmp_path: Path) -> None:
+    """Else a text that was mended after a first failure would need another folder."""
+    folder = text_run().folder
+    shutil.rmtree(folder.checkpoints)
+    folder.metrics.unlink()
+    folder.write_status(state="failed")
+    (tmp_path / "text.txt").write_text(WORDS[::-1])
+    assert text_run().state == "done"
+
+
+def test_data_that_is_gone_leaves_a_finished_run_alone(
+    text_run: Callable[[], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text_run()
+    (tmp_path / "text.txt").unlink()
+    capsys.readouterr()
+    assert text_run().was_finished
+    assert "its data cannot be read to compare" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"device": "cuda:1"}, ("device cuda", "device cpu")),
+        ({"processes": 4}, ("processes 4", "processes 1")),
+        ({"versions": {"torch": "1.13.1"}}, ("torch 1.13.1", f"torch {torch.__version__}")),
+        ({"versions": {"whyadam": "99.0"}}, ("whyadam 99.0", f"whyadam {__version__}")),
+        ({"device": "mps", "processes": 2}, ("device mps, processes 2", "device cpu, processes 1")),
+        ({"device": "cpu", "versions": {"torch": torch.__version__.partition(".")[0] + ".999"}}, ()),
+        ({"versions": {}}, ()),
+    ],
+)
+@pytest.mark.parametrize("state", ["done", "interrupted"])
+def test_another_device_number_of_processes_or_major_version_is_told(
+    finished: Any, state: str, change: dict[str, Any], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished.folder.write_status(state=state, **change)
+    run_experiment(finished.experiment, finished.out)
+    errors = capsys.readouterr().err
+    told = [line for line in errors.splitlines() if "numbers may differ" in line]
+    assert len(told) == bool(words)
+    assert all(word in told[0] for word in words)
