@@ -6,6 +6,8 @@ Nothing heavy is imported here or at the top of a subcommand's file, so that ``-
 from __future__ import annotations
 
 import sys
+import traceback
+from typing import Annotated
 
 import typer
 
@@ -19,6 +21,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+VERBOSE = ("-v", "--verbose")
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[
+        bool, typer.Option(*VERBOSE, help="Show the traceback of an error; anywhere in a line.")
+    ] = False,
+) -> None:
+    """Options of every command; ``main`` takes ``-v`` wherever it stands."""
+
+
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("best")(best.best)
@@ -34,18 +48,20 @@ app.add_typer(figure.app, name="figure")
 
 
 def main() -> None:
-    """Run the command; a user error ends in one line and exit code 2, a failing disk or machine in 1."""
-    from ..errors import UserError, printable
+    """Run the command; an error ends in one line and exit code 2 if it is the user's, else 1; ``-v`` shows where."""
     from ..memory import keep_freed_memory
+    from ..user_code import describe_failure, user_code
 
     keep_freed_memory()
+    arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]
     try:
-        app()
-    except UserError as error:
-        print(f"whyadam: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"whyadam: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        with user_code():
+            app(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if len(arguments) < len(sys.argv) - 1:
+            traceback.print_exc()
+        line, code = describe_failure(error)
+        print(f"whyadam: {line}", file=sys.stderr)
+        sys.exit(code)

@@ -19,6 +19,7 @@ from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..progress import Progress
 from ..tasks.problem import Problem, build_problem, load_data
+from ..user_code import user_code
 from .checkpoint import Checkpoints, TrainingState
 from .devices import choose_device, peak_memory_mib, reset_peak_memory
 from .distributed import Ranks, process_group
@@ -76,7 +77,8 @@ def run_experiment(experiment: Experiment, out: Path) -> RunResult:
             state = folder.read_status()["state"]
             return RunResult(state, folder, was_finished=True, is_first_rank=ranks.is_first)
         try:
-            return _run(experiment, folder, ranks)
+            with user_code():
+                return _run(experiment, folder, ranks)
         except DataChangedError:
             raise
         except BaseException as error:
