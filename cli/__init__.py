@@ -6,6 +6,7 @@ Heavy imports stay inside the functions of the subcommands, so that ``--help`` a
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+VERBOSE = ("-v", "--verbose")
 
 
 def _print_version(asked: bool) -> None:
@@ -36,8 +38,11 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option(*VERBOSE, help="Show the traceback of an error; anywhere in a line.")
+    ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Options of every command; ``main`` takes ``-v`` wherever it stands."""
 
 
 app.command("train")(train.train)
@@ -57,15 +62,20 @@ app.add_typer(figure.app, name="figure")
 
 
 def main() -> None:
-    """Run the command; an error of the user ends in one line and exit code 2, an error of the system in 1."""
-    from ..errors import UserError, printable
+    """Run the command; an error ends in one line and exit code 2 if it is the user's, else 1; ``-v`` shows where."""
     from ..memory import keep_freed_memory
+    from ..user_code import describe_failure, user_code
 
     keep_freed_memory()
+    arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]
     try:
-        app()
-    except (UserError, OSError) as error:
-        print(f"whyadam: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+        with user_code():
+            app(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if len(arguments) < len(sys.argv) - 1:
+            traceback.print_exc()
+        line, code = describe_failure(error)
+        print(f"whyadam: {line}", file=sys.stderr)
+        sys.exit(code)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..configs.load import load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..hessian.distances import DistanceRow, distance_matrix, heterogeneity
 from ..hessian.record import FULL, HessianRecord, ModelRow
 from ..hessian.spectrum import RELATIVE, Spectrum, density, smoothing_grid
+from ..training.run_folder import RunFolder
 from .runs import labels
 from .style import new_figure, save_figure
 
@@ -93,7 +93,7 @@ def find_hessian(paths: Iterable[Path]) -> list[HessianRun]:
     paths = list(paths)
     found = {place.parent for path in paths for place in [*path.glob("hessian"), *path.rglob("hessian")]}
     runs = [
-        HessianRun(folder, load_experiment(folder / "config.yaml"), tuple(steps))
+        HessianRun(folder, RunFolder(folder).read_config(), tuple(steps))
         for folder in sorted(found)
         if (steps := HessianRecord(folder).steps())
     ]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs.load import load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..noise.record import NoiseRecord
 from ..noise.references import gaussian_norms, stable_norms
 from ..noise.variance import running_variance
+from ..training.run_folder import RunFolder
 from .runs import labels
 from .style import new_figure, save_figure, without_ending
 from .tables import aligned
@@ -79,8 +79,14 @@ class NoiseRun:
         if f"{self.kind}_norms" not in arrays:
             raise UserError(f"{self.path}: there are no single-example gradients of step {step}; set noise.examples")
         names = ("norms", "running_variance", "gaussian_norms", "sketch_norms")
-        norms, *others = (arrays[f"{self.kind}_{name}"] for name in names)
-        norms = norms[:, arrays["scopes"].tolist().index("all")]
+        try:
+            norms, *others = (np.asarray(arrays[f"{self.kind}_{name}"], dtype=float) for name in names)
+            norms = norms[:, arrays["scopes"].tolist().index("all")]
+            if any(array.shape[-1] not in (len(norms), len(others[-1])) for array in others):
+                raise ValueError("arrays of unequal lengths")
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            path = self.path / "noise" / f"step_{step:06d}.npz"
+            raise UserError(f"{path}: does not hold the arrays of a noise measurement: {error}") from None
         if not np.ptp(norms):
             raise UserError(f"{self.path}: the gradients of step {step} have no noise")
         return Samples(norms, *others)
@@ -126,7 +132,7 @@ def find_noise(paths: Iterable[Path], kind: Kind) -> list[NoiseRun]:
     paths = list(paths)
     folders = sorted({table.parent for path in paths for table in [*path.glob("noise.csv"), *path.rglob("noise.csv")]})
     runs = [
-        NoiseRun(folder, load_experiment(folder / "config.yaml"), kind, tuple(steps))
+        NoiseRun(folder, RunFolder(folder).read_config(), kind, tuple(steps))
         for folder in folders
         if (steps := NoiseRecord(folder).steps())
     ]

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..configs.load import identity, load_experiment
+from ..configs.load import identity
 from ..configs.schema import Experiment
 from ..errors import UserError
 from ..training.metrics import read_metrics
-from ..training.run_folder import FINISHED, read_status
+from ..training.run_folder import FINISHED, RunFolder, read_status
 from .style import OPTIMIZER_LABELS
 
 Rows = Sequence[Mapping[str, Any]]
@@ -94,8 +94,7 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     if not found:
         raise UserError(f"{', '.join(map(str, paths))}: no run folder here (one that holds a metrics.csv)")
     return [
-        Run(folder, load_experiment(folder / "config.yaml"), read_status(folder / "status.json"))
-        for folder in sorted(found)
+        Run(folder, RunFolder(folder).read_config(), read_status(folder / "status.json")) for folder in sorted(found)
     ]
 
 

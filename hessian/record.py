@@ -179,6 +179,8 @@ class HessianRecord:
         """Add the measurement of a step, replace an earlier one, and remove the cache of unfinished ones."""
         place = self.path(measurement.step)
         temporary = place.with_name(place.name + ".tmp")
+        if temporary.is_symlink():
+            temporary.unlink()
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         _write_table(temporary / "nodes.csv", NODE_COLUMNS, _node_rows(measurement.spectra))

@@ -26,8 +26,16 @@ def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether a layer of the model normalises by statistics of the batch."""
+    """Whether a layer of the model is a BatchNorm, which in training mode normalises by statistics of the batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def uses_batch_statistics(model: nn.Module) -> bool:
+    """Whether a layer normalises by statistics of the batch in the mode that it is in: frozen BatchNorm does not."""
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
+        for module in model.modules()
+    )
 
 
 def additive_mask(attention_mask: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:

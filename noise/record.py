@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ..errors import UserError, printable
+from ..files import open_to_read, replace_text, replacing
 from .report import Verdict
 from .settings import Mode
 
@@ -74,11 +73,8 @@ class NoiseRecord:
     def write(self, step: int, rows: Iterable[NoiseRow], arrays: Mapping[str, Any]) -> None:
         """Add the measurement of a step, or replace it."""
         self._samples.mkdir(parents=True, exist_ok=True)
-        temporary = self._samples / "unfinished.tmp"
-        with temporary.open("wb") as file:
+        with replacing(self._path(step), temporary="unfinished.tmp", sync=True) as file:
             np.savez(file, **arrays)
-            _sync(file)
-        os.replace(temporary, self._path(step))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(map(_fields, rows))
         lines = self._lines()
@@ -119,10 +115,10 @@ class NoiseRecord:
         """
         path = self._path(step)
         try:
-            with np.load(path) as file:
-                return dict(file)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
+            with open_to_read(path) as file, np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:  # numpy and zipfile raise half a dozen kinds for a damaged file
+            raise UserError(f"{path}: cannot be read: {printable(str(error) or type(error).__name__)[:160]}") from None
 
     def _path(self, step: int) -> Path:
         return self._samples / f"step_{step:06d}.npz"
@@ -136,17 +132,7 @@ class NoiseRecord:
         return lines[1:]
 
     def _write_lines(self, lines: Iterable[str]) -> None:
-        temporary = self._table.with_name("noise.csv.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines([",".join(COLUMNS) + "\n", *lines])
-            _sync(file)
-        os.replace(temporary, self._table)
-
-
-def _sync(file: IO[Any]) -> None:
-    """Write through to the disk: after a loss of power a renamed file must not be empty."""
-    file.flush()
-    os.fsync(file.fileno())
+        replace_text(self._table, "".join([",".join(COLUMNS) + "\n", *lines]), sync=True)
 
 
 def _is_complete_line(line: str) -> bool:

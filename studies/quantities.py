@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..configs.load import load_experiment
 from ..configs.schema import Experiment
 from ..data.batches import evaluation_batches
 from ..figures.hessian import find_hessian
@@ -98,7 +97,7 @@ def losses_on_halves(folder: Path) -> Halves | None:
     Raises:
         UserError: the checkpoint is missing.
     """
-    experiment = load_experiment(folder / "config.yaml")
+    experiment = RunFolder(folder).read_config()
     for visit in saved_states(experiment, RunFolder(folder), ["100%"]):
         problem, settings = visit.problem, experiment.training
         if not isinstance(problem.task, CrossEntropyTask):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.schema import Experiment
-from ..errors import UserError
+from ..errors import UserError, printable
+from ..files import open_to_read, replacing
 from ..hessian.settings import Moment, step_at
 from ..tasks.problem import Problem, build_problem
 from .devices import choose_device
@@ -22,6 +23,18 @@ from .run_folder import RunFolder
 from .schedules import number_of_steps
 
 LAST_TO_KEEP = 2
+
+_NAME = re.compile(r"step_([0-9]{6,18})\.pt")
+
+_TYPES: dict[str, type] = {
+    "step": int,
+    "examples": int,
+    "tokens": int,
+    "losses": list,
+    "model": dict,
+    "optimizer": dict,
+}
+"""What every checkpoint of a run holds."""
 
 
 @dataclass
@@ -32,7 +45,6 @@ class TrainingState:
         step: optimizer steps taken.
         examples: training examples seen.
         tokens: training tokens seen, without padding.
-        rows: rows of metrics.csv.
         losses: mean loss of each step since the last training row of metrics.csv; scalars on the device.
     """
 
@@ -41,7 +53,6 @@ class TrainingState:
     step: int = 0
     examples: int = 0
     tokens: int = 0
-    rows: int = 0
     losses: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,28 +67,25 @@ class TrainingState:
             "step": self.step,
             "examples": self.examples,
             "tokens": self.tokens,
-            "rows": self.rows,
             "losses": [float(loss) for loss in self.losses],
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Load what ``to_checkpoint`` returned.
+    def restore(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Load what ``to_checkpoint`` returned; ``path`` is its file, for messages.
 
         Raises:
-            ValueError: it is of another model or optimizer.
+            UserError: it is of another model or optimizer.
         """
         try:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.step, self.examples, self.tokens = checkpoint["step"], checkpoint["examples"], checkpoint["tokens"]
-            self.rows = checkpoint.get("rows", 0)
             device = next(self.model.parameters()).device
             self.losses = [torch.tensor(loss, device=device) for loss in checkpoint["losses"]]
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise ValueError(f"is of another model or optimizer: {reason}") from error
+        except Exception as error:  # torch raises half a dozen kinds for a state that does not fit
+            raise _of_another(path, error) from error
 
 
 class Checkpoints:
@@ -98,18 +106,14 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, in order."""
-        found = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in self.folder.glob("step_*.pt"))
-        return sorted(int(match[1]) for match in found if match)
+        found = {int(match[1]) for path in self.folder.glob("step_*.pt") if (match := _NAME.fullmatch(path.name))}
+        return sorted(step for step in found if self.path(step).exists())
 
     def save(self, step: int, content: dict[str, Any]) -> None:
         """Write a checkpoint through to the disk under a temporary name, rename it, remove old ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "unfinished.tmp"
-        with temporary.open("wb") as file:
+        with replacing(self.path(step), temporary="unfinished.tmp", sync=True) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path(step))
         _sync_folder(self.folder)
         self.remove_old()
 
@@ -126,7 +130,7 @@ class Checkpoints:
 
         Args:
             device: where its tensors go.
-            check: raises ValueError for a checkpoint from which the run cannot be resumed.
+            check: raises UserError for a checkpoint from which the run cannot be resumed.
         """
         complaints: list[str] = []
         for step in reversed(self.steps()):
@@ -134,7 +138,7 @@ class Checkpoints:
                 content = load_checkpoint(self.path(step), device)
                 check(content)
                 return content, complaints
-            except ValueError as error:
+            except UserError as error:
                 complaints.append(str(error))
         return None, complaints
 
@@ -143,19 +147,33 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """Read one checkpoint; nothing in it is executed.
 
     Raises:
-        ValueError: the file is missing, damaged, or holds something other than tensors and plain values.
+        UserError: the file is missing, damaged, holds something other than tensors and plain values, is not of a run,
+            or is of another step than its name says.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"checksum of {damaged} is wrong")
-        content = torch.load(path, map_location=device, weights_only=True)
+        with open_to_read(path) as file:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise ValueError(f"checksum of {damaged} is wrong")
+            file.seek(0)
+            content = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch, pickle and zipfile raise a dozen kinds for a damaged file
-        raise ValueError(f"{path}: not a complete checkpoint: {' '.join(str(error).split())[:160]}") from error
-    if not isinstance(content, dict) or "step" not in content:
-        raise ValueError(f"{path}: not a checkpoint of a training run")
+        raise UserError(f"{path}: not a complete checkpoint: {_one_line(error)}") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in _TYPES.items()):
+        raise UserError(f"{path}: not a checkpoint of a training run")
+    match = _NAME.fullmatch(path.name)
+    if match and int(match[1]) != content["step"]:
+        raise UserError(f"{path}: is a checkpoint of step {content['step']}, not of the step in its name")
     return content
+
+
+def _of_another(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: is of another model or optimizer: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()) or type(error).__name__)[:160]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -177,11 +195,13 @@ class SavedState:
     Attributes:
         step: optimizer steps taken.
         problem: the same object for every step, with the weights of this one.
-        checkpoint: the file's content; None at initialization.
+        path: of the checkpoint.
+        checkpoint: its content; None at initialization.
     """
 
     step: int
     problem: Problem
+    path: Path
     checkpoint: dict[str, Any] | None
 
 
@@ -195,10 +215,12 @@ def saved_states(experiment: Experiment, folder: RunFolder, moments: Sequence[Mo
 
     Raises:
         RunBusyError: another living process works in the folder.
-        UserError: a checkpoint is missing or damaged, or the device is not there.
+        UserError: a checkpoint is missing, damaged or of another model, the run was trained on other data, or the
+            device is not there.
     """
     device = choose_device(experiment.training.device)
     problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed, device)
+    folder.check_data(problem.data_digest)
     checkpoints = Checkpoints(folder.checkpoints)
     known = sorted({0, *checkpoints.steps()})
     last_step = number_of_steps(experiment.training, len(problem.train))
@@ -212,5 +234,8 @@ def saved_states(experiment: Experiment, folder: RunFolder, moments: Sequence[Mo
         for step in steps:
             checkpoint = load_checkpoint(checkpoints.path(step), device) if step > 0 else None
             if checkpoint is not None:
-                problem.model.load_state_dict(checkpoint["model"])
-            yield SavedState(step, problem, checkpoint)
+                try:
+                    problem.model.load_state_dict(checkpoint["model"])
+                except Exception as error:
+                    raise _of_another(checkpoints.path(step), error) from error
+            yield SavedState(step, problem, checkpoints.path(step), checkpoint)

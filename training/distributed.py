@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..configs.schema import Training
 from ..errors import DivergedError, UserError
-from ..models.modules import has_batch_norm
+from ..models.modules import uses_batch_statistics
 from ..tasks.problem import Problem
 from .devices import choose_device
 from .signals import Interrupted
@@ -216,6 +216,9 @@ def copy_sharing_tensors(model: nn.Module) -> nn.Module:
 def synchronize_batch_norm(problem: Problem, settings: Training, batch_size: int, ranks: Ranks) -> Problem:
     """The problem to train on; with several ranks and BatchNorm, its model uses SyncBatchNorm.
 
+    A gradient is that of the batch only if BatchNorm sees the full batch in one forward pass. Layers in evaluation mode
+    do not use the batch's statistics.
+
     The given problem's model is left as it is: rank 0 measures with it while the others wait.
 
     Args:
@@ -225,14 +228,19 @@ def synchronize_batch_norm(problem: Problem, settings: Training, batch_size: int
         ranks: the processes that train together.
 
     Raises:
-        UserError: statistics cannot be synchronized: on a CPU, or where a step has several forward passes.
+        UserError: a step has several forward passes, or the statistics cannot be synchronized, as on a CPU.
     """
-    if ranks.is_single or not has_batch_norm(problem.model):
+    if not uses_batch_statistics(problem.model):
+        return problem
+    if (settings.micro_batch_size or batch_size) < batch_size:
+        raise UserError(
+            f"training.micro_batch_size: BatchNorm needs the statistics of the full batch of {batch_size}, "
+            f"not of {settings.micro_batch_size} examples; leave it out"
+        )
+    if ranks.is_single:
         return problem
     if next(problem.model.parameters()).device.type != "cuda":
         raise UserError("torchrun: torch synchronizes BatchNorm between GPUs only; train this model in one process")
-    if (settings.micro_batch_size or batch_size) < batch_size:
-        raise UserError("training.micro_batch_size: BatchNorm is synchronized for full batches only; leave it out")
     return replace(problem, model=convert_sync_batch_norm(problem.model))
 
 

@@ -15,7 +15,7 @@ from ..optimizers import build_optimizer
 from ..progress import track
 from ..tasks.base import Batch
 from ..tasks.problem import Problem, build_problem
-from .checkpoint import SavedState
+from .checkpoint import SavedState, TrainingState
 from .devices import to_device
 from .monitor import Meter, measure_saved_states
 from .run_folder import RunFolder
@@ -89,6 +89,8 @@ def _optimizer(experiment: Experiment, state: SavedState) -> Optimizer | None:
     """The optimizer with the state it had at that step."""
     if state.checkpoint is None:
         return None
-    optimizer = build_optimizer(experiment.optimizer, state.problem.model.named_parameters())
-    optimizer.load_state_dict(state.checkpoint["optimizer"])
-    return optimizer
+    restored = TrainingState(
+        state.problem.model, build_optimizer(experiment.optimizer, state.problem.model.named_parameters())
+    )
+    restored.restore(state.checkpoint, state.path)
+    return restored.optimizer

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 
@@ -86,7 +86,7 @@ class Monitor:
                         meter.measure_if_due(state.step)
 
     def _save(self, state: TrainingState) -> None:
-        self.checkpoints.save(state.step, state.to_checkpoint())
+        self.checkpoints.save(state.step, state.to_checkpoint() | self.recorder.rows())
 
 
 def evaluate(problem: Problem, training: Training, seed: int) -> Scores:
@@ -165,6 +165,10 @@ class Recorder:
         """Whether metrics.csv had the evaluation row of this step when the process started."""
         return self._metrics.had(step, "eval")
 
+    def rows(self) -> dict[str, Any]:
+        """Number and digest of the rows of metrics.csv, for a checkpoint."""
+        return {"rows": self._metrics.rows, "rows_digest": self._metrics.digest}
+
     def record_evaluation(self, state: TrainingState, scores: Scores) -> None:
         """Write an evaluation row.
 
@@ -184,7 +188,9 @@ class Recorder:
         rounded = {key: round(value, 3) for key, value in seconds.items()}
         self._folder.write_status(state=name, step=state.step, **self._losses, **rounded, **more)
 
-    def _write_row(self, state: TrainingState, split: str, loss: float, **columns: float | None) -> None:
+    def _write_row(
+        self, state: TrainingState, split: Literal["train", "eval"], loss: float, **columns: float | None
+    ) -> None:
         if not math.isfinite(loss):
             raise DivergedError(f"step {state.step}: the {split} loss is NaN or infinite")
         row = MetricsRow(
@@ -198,7 +204,6 @@ class Recorder:
             **columns,
         )
         self._metrics.append(row)
-        state.rows += 1
 
     def _seconds(self) -> float:
         now = time.perf_counter() if self._paused_at is None else self._paused_at

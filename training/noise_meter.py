@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from ..configs.schema import Experiment
+from ..errors import UserError
+from ..models.modules import in_mode, uses_batch_statistics
 from ..noise.measure import NoiseMeasurement, measure_noise
 from ..noise.record import NoiseRecord
 from ..noise.settings import NoiseSettings
@@ -43,12 +45,14 @@ class NoiseMeter(Meter[NoiseMeasurement]):
 
     def measure(self, step: int) -> NoiseMeasurement:
         """Measure at the present weights, into noise.csv and noise/."""
+        batch_size = self._settings.examples_per_batch(self._training.batch_size)
+        self._check_batch_norm(batch_size)
         measurement = measure_noise(
             self._problem.model,
             self._loss,
             self._problem.train,
             self._settings,
-            batch_size=self._settings.examples_per_batch(self._training.batch_size),
+            batch_size=batch_size,
             micro_batch_size=self._training.micro_batch_size,
             step=step,
             seed=self._seed,
@@ -56,6 +60,15 @@ class NoiseMeter(Meter[NoiseMeasurement]):
         )
         self._record.write(step, measurement.rows, measurement.samples)
         return measurement
+
+    def _check_batch_norm(self, batch_size: int) -> None:
+        pass_size = self._training.micro_batch_size or batch_size
+        with in_mode(self._problem.model, training=self._settings.mode == "train"):
+            if pass_size < batch_size and uses_batch_statistics(self._problem.model):
+                raise UserError(
+                    f"training.micro_batch_size: BatchNorm needs the statistics of the full batch of {batch_size}; "
+                    "leave it out, or measure with noise.mode: eval"
+                )
 
     def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         device = next(model.parameters()).device

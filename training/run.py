@@ -12,21 +12,23 @@ from typing import Any
 import torch
 
 from ..configs.schema import Experiment
-from ..errors import DivergedError, UserError
+from ..data.digest import data_digest
+from ..errors import DivergedError, UserError, printable
 from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..progress import Progress
-from ..tasks.problem import Problem, build_problem
+from ..tasks.problem import Problem, build_problem, load_data
+from ..user_code import user_code
 from .checkpoint import Checkpoints, TrainingState
-from .devices import peak_memory_mib, reset_peak_memory
+from .devices import choose_device, peak_memory_mib, reset_peak_memory
 from .distributed import Ranks, process_group
 from .hessian_meter import HessianMeter
 from .loop import train
-from .metrics import MetricsFile, rows_until
+from .metrics import MetricsFile, digest_rows, read_metrics, rows_until
 from .monitor import Meter, Monitor, Recorder
 from .noise_meter import NoiseMeter
-from .run_folder import RunFolder, describe_environment
+from .run_folder import DataChangedError, RunFolder, describe_environment
 from .schedules import number_of_steps
 from .signals import Interrupted, Interruption
 
@@ -62,15 +64,23 @@ def run_experiment(experiment: Experiment, out: Path) -> RunResult:
     """
     folder = RunFolder.of(experiment, out)
     with process_group() as ranks, ExitStack() as lock:
+        is_finished = False
         with ranks.propagate_errors():
             if ranks.is_first:
                 lock.enter_context(folder.lock())
-        (is_finished,) = ranks.all_gather(folder.is_finished())
-        if is_finished[0]:
+                is_finished = folder.is_finished() and not _is_damaged(folder)
+                if is_finished:
+                    _repair_config(experiment, folder)
+                    _tell_differences(experiment, folder, ranks)
+        (finished,) = ranks.all_gather(is_finished)
+        if finished[0]:
             state = folder.read_status()["state"]
             return RunResult(state, folder, was_finished=True, is_first_rank=ranks.is_first)
         try:
-            return _run(experiment, folder, ranks)
+            with user_code():
+                return _run(experiment, folder, ranks)
+        except DataChangedError:
+            raise
         except BaseException as error:
             ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -85,17 +95,22 @@ def _run(experiment: Experiment, folder: RunFolder, ranks: Ranks) -> RunResult:
     with ranks.propagate_errors():
         device = ranks.device(experiment.training.device)
         reset_peak_memory(device)
-        if ranks.is_first:
-            folder.write_config(experiment)
-            status = {"device": str(device), "processes": ranks.size, "error": None}
-            folder.write_status(state="running", **status, **describe_environment())
+        checkpoints = Checkpoints(folder.checkpoints, experiment.training.keep_checkpoints)
+        has_begun = bool(checkpoints.steps() or rows_until(folder.metrics))
+        if ranks.is_first and not has_begun:
+            _write_start(experiment, folder, device, ranks)
         problem = build_problem(experiment.model, experiment.data, experiment.task, experiment.seed)
+        if ranks.is_first:
+            if has_begun:
+                folder.check_data(problem.data_digest)
+                _tell_changes(folder, device.type, ranks, "is resumed")
+                _write_start(experiment, folder, device, ranks)
+            folder.write_status(data_digest=problem.data_digest)
         is_sharded = experiment.training.shard and not ranks.is_single
         home = torch.device("cpu") if is_sharded else device
         problem.model.to(home).train()
         optimizer = build_optimizer(experiment.optimizer, problem.model.named_parameters())
         state = TrainingState(problem.model, optimizer)
-        checkpoints = Checkpoints(folder.checkpoints, experiment.training.keep_checkpoints)
         resumed = _resume(state, checkpoints, folder.metrics, home, ranks)
     _check_same_start(state, ranks)
     interruption = Interruption(ignore_repeats=not ranks.is_single)
@@ -125,9 +140,12 @@ def _resume(state: TrainingState, checkpoints: Checkpoints, metrics: Path, devic
     """Restore the latest complete checkpoint whose rows are in metrics.csv; return whether there is one."""
 
     def has_its_rows(checkpoint: dict[str, Any]) -> None:
-        step, wanted = checkpoint["step"], checkpoint.get("rows", 0)
-        if (found := len(rows_until(metrics, step))) < wanted:
-            raise ValueError(f"{metrics}: {found} complete rows up to step {step}, where {wanted} had been written")
+        step, wanted, digest = checkpoint["step"], checkpoint.get("rows", 0), checkpoint.get("rows_digest")
+        rows = rows_until(metrics, step)
+        if len(rows) < wanted:
+            raise UserError(f"{metrics}: {len(rows)} complete rows up to step {step}, where {wanted} had been written")
+        if digest is not None and digest_rows(rows[:wanted]) != digest:
+            raise UserError(f"{metrics}: the rows up to step {step} are not those that had been written")
 
     checkpoint, complaints = checkpoints.load_latest(device, has_its_rows)
     before = "the one before" if checkpoint else "the beginning"
@@ -135,11 +153,83 @@ def _resume(state: TrainingState, checkpoints: Checkpoints, metrics: Path, devic
         print(f"{complaint}; going on from {before}", file=sys.stderr)
     if checkpoint is None:
         return False
-    try:
-        state.restore(checkpoint)
-    except ValueError as error:
-        raise UserError(f"{checkpoints.path(checkpoint['step'])}: {error}") from error
+    state.restore(checkpoint, checkpoints.path(checkpoint["step"]))
     return True
+
+
+def _write_start(experiment: Experiment, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
+    folder.write_config(experiment)
+    status = {"device": str(device), "processes": ranks.size, "config_digest": folder.config_digest(), "error": None}
+    folder.write_status(state="running", **status, **describe_environment())
+
+
+def _is_damaged(folder: RunFolder) -> bool:
+    """Whether rows of a finished run are lost or damaged and can be trained again; one line says so.
+
+    Raises:
+        UserError: there is no checkpoint from which they could be.
+    """
+    status = folder.read_status()
+    try:
+        rows = read_metrics(folder.metrics)
+        last = (int(rows[-1]["step"]), rows[-1]["split"]) if rows else None
+        if status["state"] == "diverged" or last == (status["step"], "eval"):
+            return False
+        damage = f"{folder.metrics}: the evaluation of the last step, {status['step']}, is missing"
+    except UserError as error:
+        damage = str(error)
+    if not Checkpoints(folder.checkpoints).steps():
+        raise UserError(f"{damage}; there is no checkpoint to repair it from, remove the folder to train it again")
+    print(f"{damage}; the rows are trained again", file=sys.stderr)
+    return True
+
+
+def _repair_config(experiment: Experiment, folder: RunFolder) -> None:
+    """Write the config.yaml of a finished run anew if it was edited or cannot be read."""
+    try:
+        folder.read_config()
+    except UserError as error:
+        print(f"{printable(str(error))}; it is written anew", file=sys.stderr)
+        folder.write_config(experiment)
+        folder.write_status(config_digest=folder.config_digest())
+
+
+def _tell_differences(experiment: Experiment, folder: RunFolder, ranks: Ranks) -> None:
+    """Say in one line each what a finished run was made with, where it is not what there is now."""
+    with suppress(UserError):  # the device is not there, which a finished run does not need
+        _tell_changes(folder, choose_device(experiment.training.device).type, ranks, "would be trained now")
+    if "data_digest" not in folder.read_status():
+        return
+    try:
+        folder.check_data(data_digest(load_data(experiment.task, experiment.data, experiment.seed)))
+    except DataChangedError:
+        print(f"{folder.path}: the data has changed since this finished run was trained on it", file=sys.stderr)
+    except Exception as error:  # a user's own data may raise anything
+        print(f"{folder.path}: its data cannot be read to compare: {printable(str(error))}", file=sys.stderr)
+
+
+def _tell_changes(folder: RunFolder, device_type: str, ranks: Ranks, verb: str) -> None:
+    """Say in one line that device type, number of processes or major versions are not those of the run so far."""
+    status, versions = folder.read_status(), describe_environment()["versions"]
+    now: dict[str, Any] = {"device": device_type, "processes": ranks.size}
+    then: dict[str, Any] = {"device": status.get("device", "").partition(":")[0], "processes": status.get("processes")}
+    for name in ("torch", "whyadam"):
+        now[name] = versions[name]
+        then[name] = status.get("versions", {}).get(name)
+    changed = [
+        name
+        for name in now
+        if then[name] and then[name] != now[name] and (name not in versions or _major(then[name]) != _major(now[name]))
+    ]
+    if changed:
+        old, new = (", ".join(f"{name} {values[name]}" for name in changed) for values in (then, now))
+        print(f"{folder.path}: was trained with {old} and {verb} with {new}: numbers may differ", file=sys.stderr)
+
+
+def _major(version: str) -> list[str]:
+    """The part of a version that says whether results may change: 2 of 2.9.1, 0.3 of 0.3.1."""
+    parts = version.split(".")
+    return parts[:2] if parts[0] == "0" else parts[:1]
 
 
 def _check_same_start(state: TrainingState, ranks: Ranks) -> None:

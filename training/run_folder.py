@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from .. import __version__
-from ..configs.load import dump_experiment, explain, identity, load_experiment
+from ..cache import content_digest
+from ..configs.load import dump_experiment, explain, identity, load_experiment, read_yaml
 from ..configs.schema import Experiment
 from ..errors import UserError, printable
+from ..files import open_to_read, replace_text
 
 
 class Status(BaseModel, extra="allow", strict=True):
     """The keys of status.json that are read, of runs and of studies."""
 
     state: str = ""
-    step: int = 0
+    step: NonNegativeInt = 0
     last_train_loss: float | None = None
     last_eval_loss: float | None = None
     best_eval_loss: float | None = None
-    seconds_training: float = 0.0
-    seconds_measuring: float = 0.0
+    seconds_training: NonNegativeFloat = 0.0
+    seconds_measuring: NonNegativeFloat = 0.0
     error: str | None = None
     device: str = ""
+    processes: PositiveInt = 1
+    config_digest: str = ""
+    data_digest: str = ""
     git_commit: str | None = None
     versions: dict[str, str] = {}
     study: str = ""
@@ -46,7 +51,9 @@ def read_status(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or a key has a value of the wrong type.
     """
     try:
-        return Status.model_validate_json(path.read_bytes()).model_dump(exclude_unset=True)
+        with open_to_read(path) as file:
+            content = file.read()
+        return Status.model_validate_json(content).model_dump(exclude_unset=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -55,6 +62,10 @@ def read_status(path: Path) -> dict[str, Any]:
 
 FINISHED = ("done", "diverged")
 """States of a run that is left alone."""
+
+
+class DataChangedError(UserError):
+    """The data is not the data that a run was trained on."""
 
 
 class RunBusyError(UserError):
@@ -72,7 +83,7 @@ class RunFolder:
         """The folder of an experiment: ``OUT/<name>/<optimizer>-lr<lr>-seed<seed>-<identity>``."""
         optimizer = experiment.optimizer
         words = [optimizer.name]
-        if (lr := getattr(optimizer, "lr", None)) is not None:
+        if isinstance(lr := getattr(optimizer, "lr", None), int | float):
             words.append(f"lr{lr:g}")
         slug = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([*words, f"seed{experiment.seed}"]))[:100]
         return cls(out / experiment.name / f"{slug}-{identity(experiment)}")
@@ -111,7 +122,40 @@ class RunFolder:
 
     def write_config(self, experiment: Experiment) -> None:
         """Write the resolved config."""
-        _replace(self.config, dump_experiment(experiment))
+        replace_text(self.config, dump_experiment(experiment))
+
+    def read_config(self, overrides: Sequence[str] = ()) -> Experiment:
+        """The config that the run was made with, and ``overrides``.
+
+        Raises:
+            UserError: config.yaml cannot be read, or it was edited after the run.
+        """
+        experiment = load_experiment(self.config)
+        written = self.read_status().get("config_digest")
+        # An interrupted update of config.yaml leaves the older digest, but the identity in the folder's name fits.
+        if written not in (None, self.config_digest()) and not self.path.name.endswith(f"-{identity(experiment)}"):
+            raise UserError(
+                f"{self.config}: was edited, it is not the config that the run was made with; "
+                "`whyadam train` with the run's own config writes it anew"
+            )
+        return load_experiment(self.config, overrides) if overrides else experiment
+
+    def config_digest(self) -> str:
+        """32 hexadecimal digits that stand for the values in config.yaml, for status.json."""
+        return content_digest(json.dumps(read_yaml(self.config), sort_keys=True))
+
+    def check_data(self, digest: str) -> None:
+        """Refuse data that is not the data that the run was trained on, as far as status.json knows it.
+
+        Raises:
+            DataChangedError: it is another.
+        """
+        written = self.read_status().get("data_digest")
+        if written not in (None, digest):
+            raise DataChangedError(
+                f"{self.path}: the data is not the data that this run was trained on; "
+                "restore it, or train into another folder with --out"
+            )
 
     def read_status(self) -> dict[str, Any]:
         """The content of status.json; empty where it cannot be read."""
@@ -122,11 +166,12 @@ class RunFolder:
 
     def write_status(self, **changes: Any) -> None:
         """Update some keys of status.json."""
-        _replace(self.path / "status.json", json.dumps(self.read_status() | changes, indent=2) + "\n")
+        replace_text(self.path / "status.json", json.dumps(self.read_status() | changes, indent=2) + "\n")
 
     def is_finished(self) -> bool:
         """Whether the run is ``done`` or ``diverged``."""
-        return self.read_status().get("state") in FINISHED
+        status = self.read_status()
+        return status.get("state") in FINISHED and "step" in status
 
 
 def read_target(target: Path, overrides: list[str], out: Path, section: str) -> tuple[Experiment, RunFolder]:
@@ -147,7 +192,8 @@ def read_target(target: Path, overrides: list[str], out: Path, section: str) -> 
     for override in overrides:
         if not override.startswith((f"{section}.", "training.device=")):
             raise UserError(f"-s {override}: of a run, only {section}.* and training.device can be changed")
-    return load_experiment(target / "config.yaml", overrides), RunFolder(target)
+    folder = RunFolder(target)
+    return folder.read_config(overrides), folder
 
 
 def describe_environment() -> dict[str, Any]:
@@ -165,9 +211,3 @@ def _git_commit() -> str | None:
         return None
     answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.schema import InjectedNoise, Training
+from ..errors import UserError
+from ..models.modules import uses_batch_statistics
 from ..synthetic.trials import typical_norm
 from ..tasks.base import Batch
 from .devices import activation_checkpointing, autocast, to_device
@@ -101,7 +103,13 @@ def accumulate_gradient(layout: Replicated, micro_batches: Sequence[Batch], prec
     for number in range(max(len(micro_batches), layout.min_passes)):
         batch = micro_batches[min(number, len(micro_batches) - 1)]
         with autocast(device, precision):
-            loss, _ = problem.loss(problem.model, to_device(batch, device))
+            try:
+                loss, _ = problem.loss(problem.model, to_device(batch, device))
+            except ValueError as error:
+                if not (uses_batch_statistics(problem.model) and len(next(iter(batch.values()))) == 1):
+                    raise
+                # BatchNorm of a single value; of the pixels of one image it is defined.
+                raise UserError(f"training.batch_size: BatchNorm cannot train on one example: {error}") from error
         mean_share = loss / terms
         if number >= len(micro_batches):
             # The other ranks need this rank's shards in each of their passes: an extra pass that adds zero.

@@ -12,7 +12,8 @@ from whyadam.training.checkpoint import Checkpoints, load_checkpoint
 
 
 def content(step: int) -> dict[str, object]:
-    return {"step": step, "model": {"weight": torch.arange(5.0) + step}}
+    counts = {"step": step, "examples": 0, "tokens": 0, "losses": []}
+    return counts | {"model": {"weight": torch.arange(5.0) + step}, "optimizer": {}}
 
 
 def test_the_last_two_and_those_asked_for_stay(tmp_path: Path) -> None:
