@@ -19,17 +19,7 @@ from pydantic import ValidationError
 
 from ..errors import UserError, printable
 from ..settings import nearest
-from .schema import (
-    DATA,
-    MODELS,
-    OPTIMIZERS,
-    TASKS,
-    Experiment,
-    HessianSettings,
-    NoiseSettings,
-    Schedule,
-    Training,
-)
+from .schema import DATA, MODELS, OPTIMIZERS, TASKS, Experiment, HessianSettings, NoiseSettings, Schedule, Training
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

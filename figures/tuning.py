@@ -13,8 +13,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..configs.schema import Experiment
-from ..csv_files import write_csv
 from ..errors import UserError
+from ..files import write_csv
 from ..grid import Best, best_point
 from ..training.run_folder import FINISHED
 from .runs import Group, Run

@@ -23,15 +23,7 @@ from ..progress import Track, untracked
 from ..seeds import derive_seed
 from ..tasks.base import Batch
 from ..tasks.gradients import trained_parameters
-from .gradients import (
-    Gradient,
-    Loss,
-    batch_noise,
-    chunk_size,
-    example_mode,
-    example_noise,
-    reference_gradient,
-)
+from .gradients import Gradient, Loss, batch_noise, chunk_size, example_mode, example_noise, reference_gradient
 from .record import NoiseRow
 from .references import effective_dimension
 from .report import LAYER_SURROGATES, NORM, NORM_QUANTILES, SURROGATES, TailRow, judge, measure_tail

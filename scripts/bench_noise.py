@@ -20,12 +20,7 @@ from bench import Clock, Ratio, medians, record, threads_in_words
 from torch import Tensor, nn
 from whyadam.configs.load import load_experiment
 from whyadam.memory import keep_freed_memory
-from whyadam.noise.gradients import (
-    batch_noise,
-    example_gradients,
-    looped_example_gradients,
-    reference_gradient,
-)
+from whyadam.noise.gradients import batch_noise, example_gradients, looped_example_gradients, reference_gradient
 from whyadam.noise.measure import NoiseDraw
 from whyadam.noise.settings import NoiseSettings
 from whyadam.noise.sketch import Reduction

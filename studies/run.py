@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.load import read_yaml
-from ..csv_files import write_csv
 from ..errors import UserError
+from ..files import write_csv
 from ..progress import track, untracked
 from ..settings import nearest
 from ..training.run_folder import RunFolder, describe_environment, read_status

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from ..csv_files import write_csv
 from ..errors import UserError
+from ..files import write_csv
 from .statistics import Effect
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..csv_files import Row, write_csv
 from ..figures.tables import Table
+from ..files import Row, write_csv
 from .claims import Claim
 from .judging import Verdict
 from .statistics import Effect

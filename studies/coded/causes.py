@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...csv_files import Row
 from ...data.noise_laws import AlphaStable, Gaussian, NoiseLaw
 from ...figures.causes import draw_causes
 from ...figures.runs import select
+from ...files import Row
 from ...models import MODELS
 from ...progress import Track
 from ...seeds import derive_seed

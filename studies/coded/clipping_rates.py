@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...csv_files import Row
 from ...data.noise_laws import Pareto
 from ...figures.rates import draw_errors, draw_slopes
+from ...files import Row
 from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings

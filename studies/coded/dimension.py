@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...csv_files import Row
 from ...data.noise_laws import Pareto
 from ...figures.rates import draw_dimensions
 from ...figures.runs import select
+from ...files import Row
 from ...grid import best_point, is_extreme
 from ...progress import Track
 from ...seeds import derive_seed

@@ -13,10 +13,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ...csv_files import Row
 from ...data import DATA
 from ...figures.causes import draw_contrasts
 from ...figures.runs import select
+from ...files import Row
 from ...hessian import block_spectra, distance_rows, heterogeneity
 from ...models import MODELS
 from ...progress import Track

@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...csv_files import Row
 from ...data.zipf import class_counts, frequency_groups
 from ...figures.causes import draw_imbalance
 from ...figures.runs import select
+from ...files import Row
 from ...models import MODELS
 from ...progress import Track
 from ...seeds import derive_seed

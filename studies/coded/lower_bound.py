@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...csv_files import Row
 from ...figures.rates import draw_lower_bound
+from ...files import Row
 from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings

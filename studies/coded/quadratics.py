@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...csv_files import Row
 from ...data.base import DataSettings
 from ...data.mnist5k import MNIST5k
 from ...data.text import KJV
 from ...figures.quadratics import draw_iterations
+from ...files import Row
 from ...grid import best_point
 from ...hessian import block_spectra
 from ...models.base import ModelSettings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...csv_files import write_csv
+from ...files import write_csv
 from ...grid import best_point
 from ...training.run_folder import FINISHED, RunFolder
 from .plan import Trial, describe_point

@@ -11,10 +11,10 @@ from xml.dom import minidom
 
 import pytest
 import yaml
-from whyadam.csv_files import write_csv
 from whyadam.errors import UserError
 from whyadam.figures.style import new_figure, save_figure
 from whyadam.figures.tables import LATEX, Table
+from whyadam.files import write_csv
 from whyadam.studies.claims import Claim
 from whyadam.studies.report import page as content
 from whyadam.studies.report.page import write_report

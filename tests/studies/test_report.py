@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from whyadam.csv_files import write_csv
 from whyadam.errors import UserError
 from whyadam.figures.runs import Group
 from whyadam.figures.style import new_figure, save_figure
 from whyadam.figures.tables import Table
+from whyadam.files import write_csv
 from whyadam.studies.report import page as content
 from whyadam.studies.report.page import MOST_BYTES, MOST_ROWS, Numbers, Picture, runs_section, write_report
 from whyadam.studies.summary import SummaryRow, write_summary

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from whyadam.csv_files import read_csv, write_csv
 from whyadam.errors import UserError
+from whyadam.files import read_csv, write_csv
 from whyadam.studies.coded import clipping_rates, lower_bound
 from whyadam.studies.coded.tuned_runs import Parts
 from whyadam.studies.run import known_studies, run_study

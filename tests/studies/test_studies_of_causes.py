@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from whyadam.csv_files import Row
+from whyadam.files import Row
 from whyadam.studies.coded import causes, heterogeneous_mlp, imbalance
 from whyadam.studies.coded.tuned_runs import by_rate, gap_row, summary_row, tuned_rows
 from whyadam.studies.run import run_study
