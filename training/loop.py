@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..configs.schema import Experiment, Training
 from ..data.batches import BatchOrder, training_batches
+from ..errors import UserError
 from ..seeds import derive_seed
 from ..tasks.problem import Problem
 from .checkpoint import TrainingState
@@ -49,6 +48,7 @@ def train(
     share = ranks.share(order.batch_size)
     steps = number_of_steps(settings, len(problem.train))
     layout = _lay_out(problem, state, settings, order.batch_size, ranks)
+    state.begin_training()
 
     _look(layout, observer, state, is_due=bool(Due.after(state.step, steps, experiment)))
 
@@ -59,8 +59,6 @@ def train(
         for group in state.optimizer.param_groups:
             if "initial_lr" in group:
                 group["lr"] = group["initial_lr"] * factor
-        torch.manual_seed(derive_seed(seed, "dropout", state.step, *ranks.stream))
-
         result = take_step(
             layout,
             state.optimizer,
@@ -68,6 +66,7 @@ def train(
             settings,
             measure=is_due(state.step + 1, settings.log_every, steps),
             noise_seed=derive_seed(seed, "inject_noise", state.step),
+            dropout_seed=derive_seed(seed, "dropout", state.step, *ranks.stream),
         )
         examples, tokens, signals = ranks.gather(
             sum(len(next(iter(batch.values()))) for batch in micro_batches),
@@ -91,12 +90,15 @@ def _look(layout: Replicated, observer: Observer | None, state: TrainingState, *
         return
     with layout.whole(), layout.ranks.failing_together():
         if observer is not None:
-            observer.look(state)
+            with state.evaluating():
+                observer.look(state)
 
 
 def _lay_out(problem: Problem, state: TrainingState, settings: Training, batch_size: int, ranks: Ranks) -> Replicated:
     """Who holds what of the model that is trained."""
     if settings.shard and not ranks.is_alone:
+        if state.has_two_modes:
+            raise UserError("training.shard: goes without an optimizer that has train() and eval(); leave it out")
         # What it needs of torch takes a second to import.
         from .fsdp import Sharded
 
