@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -41,8 +41,8 @@ def import_by_name(name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"cannot import {name!r}: {error}") from error
+    except Exception as error:  # a user's module may raise anything
+        raise UserError(f"cannot import {name!r}: {one_line(error)}") from error
 
 
 class Settings(BaseModel):
@@ -57,6 +57,8 @@ class Settings(BaseModel):
             for key in values:
                 if key not in cls.model_fields:
                     hint = nearest(str(key), cls.model_fields)
+                    if isinstance(name := values.get("name"), str) and "name" in cls.model_fields:
+                        hint += f" ({name})"
                     raise PydanticCustomError("unknown_key", "unknown key; {hint}", {"key": str(key), "hint": hint})
         return values
 
@@ -106,12 +108,14 @@ class CustomSettings(Summarized):
         """The result of calling the user's class with ``positional``, the keys of its section and ``keywords``.
 
         Raises:
-            UserError: it cannot be imported, or refuses its arguments.
+            UserError: it cannot be imported, or raises an error.
         """
+        made_of = import_by_name(self.name)
         try:
-            return import_by_name(self.name)(*positional, **self.arguments, **keywords)
-        except TypeError as error:
-            raise UserError(f"{self.name} refuses its arguments: {error}") from error
+            return made_of(*positional, **self.arguments, **keywords)
+        except Exception as error:  # of the user's code
+            verb = "refuses its arguments" if isinstance(error, TypeError | ValueError) else "cannot be made"
+            raise UserError(f"{self.name} {verb}: {one_line(error)}") from error
 
 
 Chosen = TypeVar("Chosen", bound=NamedSettings)

@@ -56,6 +56,7 @@ def sweep(
     The same line again does only what is missing. A run that fails leaves the others alone, and the exit code is 1.
     """
     planned = _read(file, grid or [], seeds, overrides or [])
+    _say_what_differs(planned, to_stderr=print_commands)
     if print_commands:
         _print_commands(planned, out)
         return
@@ -86,6 +87,17 @@ def _read(file: Path, grid: list[str], seeds: str | None, overrides: list[str]) 
         "grid": given.grid | dict(map(parse_grid, grid)),
     }
     return change_sweep(given, **changes, **({} if seeds is None else {"seeds": seeds}))
+
+
+def _say_what_differs(planned: Sweep, to_stderr: bool) -> None:
+    """What the arms train with, before they do; and which keys of the config do not apply to what they name."""
+    from ..studies.sweeps.plan import describe_arms, plan
+
+    trials = plan(planned)
+    for line in dict.fromkeys(line for trial in trials for line in trial.dropped):
+        typer.echo(f"{planned.config}: {line}", err=True)
+    for line in describe_arms(trials):
+        typer.echo(line, err=to_stderr)
 
 
 def _launcher(

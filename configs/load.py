@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SHIPPED = Path(__file__).parent
+
+CHOSEN_BY_NAME = ("model", "data", "task", "optimizer", "training.inject_noise.law")
+"""Sections whose ``name`` says what their other keys mean."""
 
 UNIDENTIFYING: dict[str, Any] = {
     "name": True,
@@ -62,16 +66,19 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Args:
         path: a YAML file, or the name of a shipped config (see ``config_path``).
-        overrides: ``dotted.key=value`` each, the value in YAML, applied in order. A new ``name`` for a section
-            (``optimizer.name=adam``) drops the other keys that the section had.
+        overrides: ``dotted.key=value`` each, the value in YAML; see ``apply_changes``. The keys of the file that they
+            drop are listed on stderr.
 
     Raises:
         ConfigError: the file cannot be read, or something in it or in the overrides is wrong.
     """
     values = read_yaml(path)
-    for override in overrides:
-        apply_change(values, *parse_override(override), source=f"-s {override}")
-    return parse_experiment(values, source=str(path))
+    changes = [parse_override(override) for override in overrides]
+    dropped = apply_changes(values, merge_changes(changes))
+    experiment = parse_experiment(values, source=str(path))
+    for line in dropped:
+        print(f"{path}: {line}", file=sys.stderr)
+    return experiment
 
 
 def parse_experiment(values: Mapping[str, Any], source: str) -> Experiment:
@@ -214,30 +221,111 @@ def format_override(key: str, value: Any) -> str:
     return f"{key}={text.splitlines()[0]}"
 
 
-def apply_change(values: dict[str, Any], key: str, value: Any, source: str) -> None:
-    """Change one value of a config that has been read.
+Changes = Sequence[tuple[str, Any]]
+"""Values by dotted key that a user gives besides a file."""
+
+
+def merge_changes(*layers: Changes, source: str = "-s") -> dict[str, Any]:
+    """Changes that do not contradict each other, whose order does not matter.
+
+    A group of keys (``optimizer={name: adam, lr: 0.1}``) becomes an empty group, which stands for a new beginning, and
+    one change for each of its keys. Of two changes of one key the last one holds, and one that is no group voids what
+    earlier layers say of keys in it (``noise=null``).
 
     Args:
-        values: of the config; changed in place.
-        key: dotted. A new ``name`` for a section (``optimizer.name``) drops the other keys that the section had.
-        value: as YAML gives it.
+        layers: the later ones hold against the earlier ones.
         source: begins the message of an error.
 
     Raises:
-        ConfigError: the key leads through something that is no group of keys.
+        ConfigError: within one layer a key is both a value and a group of keys.
     """
-    *sections, last = key.split(".")
-    for section in sections:
-        if values.get(section) is None:
-            values[section] = {}
-        inner = values[section]
-        if not isinstance(inner, dict):
-            raise ConfigError(source, [f"{section} is not a group of keys"])
-        values = inner
-    if sections and last == "name" and values.get("name") != value:
-        # Another optimizer (model, data, task) starts from its own defaults: the old one's keys mean something else.
-        values.clear()
-    values[last] = deepcopy(value)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        expanded = dict(change for key, value in layer for change in _expanded(key, value))
+        for key, value in expanded.items():
+            inner = next((other for other in expanded if other.startswith(f"{key}.")), None)
+            if inner is not None and not isinstance(value, dict):
+                both = f"{format_override(key, value)} and {format_override(inner, expanded[inner])}"
+                raise ConfigError(source, [f"{both} contradict each other: {key} is not a group of keys"])
+            if not isinstance(value, dict):
+                merged = {known: of for known, of in merged.items() if not known.startswith(f"{key}.")}
+            merged[key] = value
+    return merged
+
+
+def _expanded(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and all(isinstance(inner, str) and "." not in inner for inner in value):
+        yield key, {}
+        for inner, its in value.items():
+            yield from _expanded(f"{key}.{inner}", its)
+    else:
+        yield key, value
+
+
+def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: str = "") -> list[str]:
+    """Change a config that has been read, in place: names of sections first, then everything else.
+
+    A new ``name`` for a section (``optimizer.name=adam``) drops the keys that the file gives for it, which mean
+    something else there; but a user's own optimizer keeps the file's ``lr``.
+
+    Args:
+        values: of the config.
+        changes: as ``merge_changes`` gives them.
+        source: begins the message of an error; the override itself by default.
+
+    Returns:
+        One line for each section of which keys of the file are dropped.
+
+    Raises:
+        ConfigError: a key leads through something that is no group of keys, or a user's own optimizer gets no lr.
+    """
+    dropped: dict[str, dict[str, Any]] = {}
+    # Groups before what is in them, names before their neighbours.
+    for key, value in sorted(changes.items(), key=lambda change: (change[0].count("."), change[0][-5:] != ".name")):
+        *sections, last = key.split(".")
+        group = values
+        for section in sections:
+            if group.get(section) is None:
+                group[section] = {}
+            group = group[section]
+            if not isinstance(group, dict):
+                label = source or f"-s {format_override(key, value)}"
+                raise ConfigError(label, [f"{section} is not a group of keys"])
+        path = ".".join(sections)
+        if last == "name" and path in CHOSEN_BY_NAME and group.get("name") != value:
+            kept = {"lr": group["lr"]} if path == "optimizer" and is_own_class(value) and "lr" in group else {}
+            dropped.setdefault(path, {}).update({k: v for k, v in group.items() if k != "name" and k not in kept})
+            group.clear()
+            group.update(kept)
+            if path == "optimizer" and is_own_class(value) and not kept and "optimizer.lr" not in changes:
+                label = source or f"-s {format_override(key, value)}"
+                raise ConfigError(label, [f"optimizer.lr: missing; give the learning rate of {value}"])
+        if isinstance(value, dict) and isinstance(group.get(last), dict):
+            dropped.setdefault(key, {}).update({k: v for k, v in group[last].items() if k != "name"})
+        group[last] = deepcopy(value)
+    return [line for section, keys in dropped.items() if (line := _dropped(values, changes, section, keys))]
+
+
+def is_own_class(name: object) -> bool:
+    """Whether the name of a section stands for a class of the user's, ``package.module:Class``."""
+    return isinstance(name, str) and ":" in name
+
+
+def _dropped(values: Mapping[str, Any], changes: Mapping[str, Any], section: str, keys: Mapping[str, Any]) -> str:
+    """What is said of keys of the file that are dropped; nothing where each is given anew."""
+    lost = [
+        format_override(f"{section}.{key}", value)
+        for key, value in keys.items()
+        if not any(given == f"{section}.{key}" or given.startswith(f"{section}.{key}.") for given in changes)
+    ]
+    if not lost:
+        return ""
+    now: Any = values
+    for part in section.split("."):
+        now = now.get(part) if isinstance(now, dict) else None
+    name = now.get("name") if isinstance(now, dict) else None
+    verb = "does" if len(lost) == 1 else "do"
+    return f"{', '.join(lost)} of the file {verb} not apply to {name or f'the {section} that is given'}"
 
 
 def explain(error: ValidationError) -> list[str]:

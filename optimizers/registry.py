@@ -5,14 +5,24 @@ A new optimizer is a file with its class and an entry of ``OPTIMIZERS``.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, create_model, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_serializer,
+)
 
 from ..errors import UserError
-from ..settings import CustomSettings, NamedSettings, Registry, import_by_name
+from ..settings import CustomSettings, NamedSettings, Registry, Settings, import_by_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,8 +65,40 @@ class OptimizerSettings(NamedSettings):
         return {name: getattr(self, name) for name in sorted(hyperparameters)} | dict(self.fixed)
 
 
+class Group(Settings):
+    """Some parameters with keyword arguments of their own; every other key goes into the optimizer's group.
+
+    Attributes:
+        params: names of parameters, as globs such as ``*.weight``.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    params: tuple[str, ...]
+
+
 class CustomOptimizer(CustomSettings):
-    """A user's own optimizer class; it gets the parameters and the other keys of its section as keyword arguments."""
+    """A user's own optimizer class; it gets the parameters and the other keys of its section as keyword arguments.
+
+    A class whose first argument is ``named_parameters`` gets pairs of name and parameter.
+
+    Attributes:
+        lr: learning rate; needed to train, so that it stands in folder names and tables.
+        groups: parameter groups; a parameter belongs to the first that names it, and the rest form one more.
+    """
+
+    lr: Annotated[float, Field(gt=0)] | None = None
+    groups: tuple[Group, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unset = {"lr", "groups"} - self.model_fields_set
+        return {key: value for key, value in serialize(self).items() if key not in unset}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments that the config gives to the class."""
+        return ({"lr": self.lr} if "lr" in self.model_fields_set else {}) | super().arguments
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -232,13 +274,13 @@ def build_optimizer(
 
     Raises:
         UserError: there is nothing to train, a glob of ``no_weight_decay`` matches no parameter, or the user's own
-            class cannot be imported, refuses its arguments or is no optimizer.
+            class cannot be imported, fails, has no lr or is no optimizer.
     """
     trainable = {name: parameter for name, parameter in named_parameters if parameter.requires_grad}
     if not trainable:
         raise UserError("optimizer: the model has no parameter that requires gradients")
     if isinstance(settings, CustomOptimizer):
-        return _build_custom(settings, list(trainable.values()))
+        return _build_custom(settings, trainable)
     optimizer: Optimizer = import_by_name(settings.target)(_groups(settings, trainable), **settings.arguments())
     return optimizer
 
@@ -260,10 +302,38 @@ def _groups(settings: OptimizerSettings, trainable: dict[str, nn.Parameter]) -> 
     return [group for group in groups if group["params"]]
 
 
-def _build_custom(settings: CustomOptimizer, parameters: list[nn.Parameter]) -> Optimizer:
+def _build_custom(settings: CustomOptimizer, trainable: dict[str, nn.Parameter]) -> Optimizer:
     from torch.optim import Optimizer
 
+    if "lr" not in settings.model_fields_set:
+        raise UserError(f"optimizer.lr: missing; give the learning rate of {settings.name}")
+    signature: Mapping[str, inspect.Parameter] = {}
+    with suppress(TypeError, ValueError):  # made in C, or not callable at all
+        signature = inspect.signature(import_by_name(settings.name)).parameters
+    first = next(iter(signature), "")
+    parameters: Any = list(trainable.values())
+    if first.startswith("named"):
+        if settings.groups:
+            raise UserError(f"optimizer.groups: {settings.name} takes named parameters and makes its own groups")
+        parameters = list(trainable.items())
+    elif settings.groups or first == "param_groups":
+        parameters = _custom_groups(settings, trainable)
+        if signature and "lr" not in signature and all(p.kind is not p.VAR_KEYWORD for p in signature.values()):
+            parameters = [{"lr": settings.lr} | group for group in parameters]
+            settings = settings.model_construct(name=settings.name, **settings.model_extra or {})
     optimizer = settings.create(parameters)
     if not isinstance(optimizer, Optimizer):
         raise UserError(f"optimizer.name: {settings.name} gave a {type(optimizer).__name__}, not a torch Optimizer")
     return optimizer
+
+
+def _custom_groups(settings: CustomOptimizer, trainable: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
+    rest = dict(trainable)
+    groups = []
+    for group in settings.groups:
+        chosen = [name for name in rest if any(fnmatchcase(name, glob) for glob in group.params)]
+        if not chosen:
+            globs = ", ".join(group.params)
+            raise UserError(f"optimizer.groups: {globs} matches no parameter that is left; there are {', '.join(rest)}")
+        groups.append({"params": [rest.pop(name) for name in chosen], **(group.model_extra or {})})
+    return [*groups, {"params": list(rest.values())}] if rest else groups

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..cache import content_digest
 from ..data.base import CustomData, Data, DataSettings, Examples, Images, Kind, NoisyQuadratic, Questions, Text
 from ..data.digest import data_digest, examples_digest
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..models.base import CustomModel, ModelSettings
 from ..seeds import derive_seed
 
@@ -113,14 +113,24 @@ def load_data(task_settings: TaskSettings, data_settings: DataSettings | CustomD
 
 
 def _try_one_example(model: nn.Module, task: Task) -> None:
-    """Whether a user's own code fits is known only when it is run."""
+    """What a user wrote is known to fit only when it is run, in both modes; it is left as it was.
+
+    Training is tried on two examples, where there are two: BatchNorm cannot train on one.
+    """
     import torch
 
     from ..models.modules import in_mode
 
-    try:
-        with in_mode(model, training=False), torch.no_grad():
-            task.loss(model, task.train.batch([(0, 0)]))
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"the model cannot do {task.head.task} on this data: {reason}") from error
+    for training in (False, True):
+        batch = task.train.batch([(0, index) for index in range(min(1 + training, len(task.train)))])
+        try:
+            with in_mode(model, training), torch.random.fork_rng(devices=[]), torch.no_grad():
+                # Lazy layers get their sizes in the first pass.
+                buffers = [buffer.clone() for buffer in model.buffers()] if training else []
+                task.loss(model, batch)
+                for buffer, before in zip(model.buffers(), buffers, strict=False):
+                    buffer.copy_(before)
+        except Exception as error:
+            mode = " in training mode" if training else ""
+            name, reason = task.head.task, one_line(error)
+            raise ValueError(f"the model cannot do {name} on this data{mode}: {reason}") from error

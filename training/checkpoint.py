@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class TrainingState:
         examples: training examples seen.
         tokens: training tokens seen, without padding.
         losses: mean loss of each step since the last training row of metrics.csv; scalars on the device.
+        training_weights: those of training, where the model holds the others that its optimizer evaluates with.
     """
 
     model: nn.Module
@@ -54,16 +56,52 @@ class TrainingState:
     examples: int = 0
     tokens: int = 0
     losses: list[Tensor] = field(default_factory=list)
+    training_weights: list[Tensor] | None = None
 
     def __post_init__(self) -> None:
         # As torch's schedulers do: the full rate is kept beside the current one, in checkpoints too.
         for group in self.optimizer.param_groups:
-            if "lr" in group:
+            if group.get("lr") is not None:
                 group.setdefault("initial_lr", group["lr"])
+
+    @property
+    def has_two_modes(self) -> bool:
+        """Whether the optimizer trains with other weights than it evaluates with, as schedule-free ones do."""
+        return all(callable(getattr(self.optimizer, name, None)) for name in ("train", "eval"))
+
+    def begin_training(self) -> None:
+        """Let the model have the weights that training left; nothing for an optimizer that has one mode only.
+
+        An optimizer computes them from those of evaluation up to rounding, so the bits are copied back.
+        """
+        if not self.has_two_modes:
+            return
+        self.optimizer.train()  # type: ignore[attr-defined]
+        if self.training_weights is not None:
+            with torch.no_grad():
+                torch._foreach_copy_(self._parameters(), self.training_weights)
+            self.training_weights = None
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within this block the model has the weights that its optimizer evaluates with; so have checkpoints."""
+        if not self.has_two_modes:
+            yield
+            return
+        self.training_weights = [parameter.detach().clone() for parameter in self._parameters()]
+        self.optimizer.eval()  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            self.begin_training()
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def to_checkpoint(self) -> dict[str, Any]:
         """Tensors and plain values only, so that loading them executes nothing."""
-        return {
+        more = {} if self.training_weights is None else {"training_weights": self.training_weights}
+        return more | {
             "step": self.step,
             "examples": self.examples,
             "tokens": self.tokens,
@@ -82,6 +120,7 @@ class TrainingState:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.step, self.examples, self.tokens = checkpoint["step"], checkpoint["examples"], checkpoint["tokens"]
+            self.training_weights = checkpoint.get("training_weights")
             device = next(self.model.parameters()).device
             self.losses = [torch.tensor(loss, device=device) for loss in checkpoint["losses"]]
         except Exception as error:  # torch raises half a dozen kinds for a state that does not fit

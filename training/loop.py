@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..configs.schema import Experiment, Training
 from ..data.batches import BatchOrder, training_batches
+from ..errors import UserError
 from ..seeds import derive_seed
 from ..tasks.problem import Problem
 from .checkpoint import TrainingState
@@ -49,6 +48,7 @@ def train(
     share = ranks.share(order.batch_size)
     steps = number_of_steps(settings, len(problem.train))
     layout = _make_layout(problem, state, settings, order.batch_size, ranks)
+    state.begin_training()
 
     _run_callbacks(layout, monitor, state, is_due=bool(Due.after(state.step, steps, experiment)))
 
@@ -59,8 +59,6 @@ def train(
         for group in state.optimizer.param_groups:
             if "initial_lr" in group:
                 group["lr"] = group["initial_lr"] * factor
-        torch.manual_seed(derive_seed(seed, "dropout", state.step, *ranks.seed_suffix))
-
         result = take_step(
             layout,
             state.optimizer,
@@ -68,6 +66,7 @@ def train(
             settings,
             measure=is_due(state.step + 1, settings.log_every, steps),
             noise_seed=derive_seed(seed, "inject_noise", state.step),
+            dropout_seed=derive_seed(seed, "dropout", state.step, *ranks.seed_suffix),
         )
         examples, tokens, signals = ranks.all_gather(
             sum(len(next(iter(batch.values()))) for batch in micro_batches),
@@ -92,13 +91,16 @@ def _run_callbacks(layout: Replicated, monitor: Monitor | None, state: TrainingS
         return
     with layout.full_state(), layout.ranks.propagate_errors():
         if monitor is not None:
-            monitor.run_due_callbacks(state)
+            with state.evaluating():
+                monitor.run_due_callbacks(state)
 
 
 def _make_layout(
     problem: Problem, state: TrainingState, settings: Training, batch_size: int, ranks: Ranks
 ) -> Replicated:
     if settings.shard and not ranks.is_single:
+        if state.has_two_modes:
+            raise UserError("training.shard: goes without an optimizer that has train() and eval(); leave it out")
         from .fsdp import Sharded  # its part of torch takes a second to import
 
         return Sharded(problem, state, settings, batch_size, ranks)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from ..configs.schema import InjectedNoise, Training
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..models.modules import uses_batch_statistics
+from ..optimizers import OPTIMIZERS
+from ..settings import import_by_name
 from ..synthetic.trials import typical_norm
 from ..tasks.base import Batch
 from .devices import activation_checkpointing, autocast, to_device
@@ -45,6 +50,7 @@ def take_step(
     *,
     measure: bool = False,
     noise_seed: int = 0,
+    dropout_seed: int | None = None,
 ) -> StepResult:
     """Take one step; distributed ranks take the same one, each from its own share of the batch.
 
@@ -58,25 +64,46 @@ def take_step(
         settings: the ``training`` section.
         measure: whether to fill in ``update_norm`` and ``clip_fraction``.
         noise_seed: seed of the noise that ``settings.inject_noise`` adds.
+        dropout_seed: of the random numbers of the forward passes; an optimizer that evaluates the batch several times
+            sees the same ones each time.
+
+    Raises:
+        UserError: a user's own optimizer fails.
     """
-    optimizer.zero_grad(set_to_none=True)
-    with activation_checkpointing(layout.problem.model) if settings.activation_checkpointing else nullcontext():
-        loss = accumulate_gradient(layout, micro_batches, settings.precision)
-    parameters = layout.reduce_gradients(loss)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if settings.inject_noise is not None:
-        inject_noise(gradients, settings.inject_noise, noise_seed)
-    grad_norm = layout.norm(gradients)
+
+    def evaluate() -> tuple[Tensor, list[nn.Parameter], Tensor]:
+        """The loss, the parameters that have a gradient now, and its norm."""
+        optimizer.zero_grad(set_to_none=True)
+        if dropout_seed is not None:
+            torch.manual_seed(dropout_seed)
+        with activation_checkpointing(layout.problem.model) if settings.activation_checkpointing else nullcontext():
+            loss = accumulate_gradient(layout, micro_batches, settings.precision)
+        parameters = layout.reduce_gradients(loss)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if settings.inject_noise is not None:
+            inject_noise(gradients, settings.inject_noise, noise_seed)
+        return loss, parameters, layout.norm(gradients)
+
+    def clip(parameters: list[nn.Parameter], grad_norm: Tensor) -> None:
+        if settings.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, settings.clip_grad_norm, grad_norm)
+
+    def closure() -> Tensor:
+        with torch.enable_grad():
+            again, parameters, grad_norm = evaluate()
+        clip(parameters, grad_norm)
+        return again
+
+    loss, parameters, grad_norm = evaluate()
     is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
     if is_finite.device.type == "cpu" and not is_finite:
         return StepResult(loss, grad_norm, is_finite)
-    if settings.clip_grad_norm is not None:
-        nn.utils.clip_grads_with_norm_(parameters, settings.clip_grad_norm, grad_norm)
+    clip(parameters, grad_norm)
     if not measure:
-        optimizer.step()
+        _step(optimizer, closure)
         return StepResult(loss, grad_norm, is_finite)
     before = [parameter.detach().clone() for parameter in parameters]
-    optimizer.step()
+    _step(optimizer, closure)
     changes = torch._foreach_sub([parameter.detach() for parameter in parameters], before)
     telemetry = optimizer.telemetry() if hasattr(optimizer, "telemetry") else {}
     return StepResult(
@@ -86,6 +113,54 @@ def take_step(
         update_norm=layout.norm(changes),
         clip_fraction=telemetry.get("clip_fraction"),
     )
+
+
+@cache
+def _own_kinds() -> frozenset[type]:
+    return frozenset(import_by_name(entry.target) for _, entry in OPTIMIZERS.items())
+
+
+_with_closure: WeakKeyDictionary[torch.optim.Optimizer, bool] = WeakKeyDictionary()
+
+
+def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+    """Let the optimizer step, with the closure where it needs one: LBFGS by its signature, SAM by refusing without.
+
+    The gradients are there already, so an optimizer that can do without the closure does.
+
+    Raises:
+        UserError: a user's own optimizer fails.
+    """
+    if type(optimizer) in _own_kinds():
+        optimizer.step()
+        return
+    is_first = optimizer not in _with_closure
+    argument = next(iter(inspect.signature(optimizer.step).parameters.values()), None)
+    if is_first:
+        _with_closure[optimizer] = argument is not None and argument.default is argument.empty
+    try:
+        if _with_closure[optimizer]:
+            optimizer.step(closure)  # type: ignore[arg-type]  # that it gives a float; LBFGS and others take a tensor
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        before = [parameter.detach().clone() for parameter in parameters] if is_first and argument else []
+        try:
+            optimizer.step()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            if not is_first or argument is None:
+                raise
+            with torch.no_grad():
+                torch._foreach_copy_(parameters, before)
+            optimizer.step(closure)  # type: ignore[arg-type]
+            _with_closure[optimizer] = True
+    except (torch.OutOfMemoryError, UserError):
+        raise
+    except Exception as error:
+        kind = type(optimizer)
+        reason = one_line(error)
+        raise UserError(f"optimizer.name: {kind.__module__}:{kind.__qualname__} fails in step(): {reason}") from error
 
 
 def accumulate_gradient(layout: Replicated, micro_batches: Sequence[Batch], precision: str) -> Tensor:

@@ -15,10 +15,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from ...configs.load import (
     SHIPPED,
     ConfigError,
-    apply_change,
+    apply_changes,
     config_path,
     explain,
     format_override,
+    merge_changes,
     parse_experiment,
     parse_value,
     read_yaml,
@@ -97,8 +98,9 @@ class Arm(Settings):
 class Sweep(Settings):
     """Runs that come from one config.
 
-    What is changed is applied in this order: ``set``, the arm's ``set``, the values of the grids, the seed. Within a
-    group of keys a section's ``name`` comes first, for a new name drops the section's other keys.
+    What is given later holds against what is given earlier: ``set``, the arm's ``set``, the values of the grids, the
+    seed. Names of sections are applied before everything else, so what ``set`` says holds in every run, whichever
+    optimizer its arm or its point in the grid names.
 
     Attributes:
         config: path of the config; see ``find_config``.
@@ -186,7 +188,8 @@ class Trial:
         seed: of the run.
         experiment: what is run.
         config: the file it comes from.
-        changes: what was changed, in order; the seed left out.
+        changes: what was changed, in any order; the seed left out.
+        dropped: one line for each section of the config whose keys do not apply to what a change names.
     """
 
     arm: str
@@ -195,6 +198,7 @@ class Trial:
     experiment: Experiment
     config: Path
     changes: tuple[tuple[str, Any], ...]
+    dropped: tuple[str, ...] = ()
 
     def folder(self, out: Path) -> RunFolder:
         """Its run folder below ``out``, the same as that of ``whyadam train``."""
@@ -264,25 +268,47 @@ def _trials(
         for arm, places in points.items():
             for point in places:
                 layers = (sweep.set, arms_of(sweep)[arm].set, point)
-                changes = tuple(change for layer in layers for change in _names_first(layer))
-                experiment = _experiment(values, changes, seed, " ".join([str(config), *_words(arm, point)]))
-                yield Trial(arm, point, experiment.seed, experiment, config, changes)
+                source = " ".join([str(config), *_words(arm, point)])
+                changes = merge_changes(*(tuple(layer.items()) for layer in layers), source=source)
+                changed = deepcopy(values)
+                dropped = apply_changes(changed, changes, source)
+                if seed is not None:
+                    changed["seed"] = seed
+                experiment = parse_experiment(changed, source)
+                yield Trial(arm, point, experiment.seed, experiment, config, tuple(changes.items()), tuple(dropped))
 
 
 def _words(arm: str, point: Mapping[str, Any]) -> list[str]:
     return [word for word in (arm, describe_point(point)) if word]
 
 
-def _names_first(layer: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return sorted(layer.items(), key=lambda item: not item[0].endswith(".name"))
+def describe_arms(trials: Sequence[Trial]) -> list[str]:
+    """One line per arm, and per choice by name in its grid: the resolved settings that are not the same in all runs.
+
+    Without arms and without a choice by name there is nothing to tell apart.
+    """
+    flat = [_flat(trial.experiment.model_dump(mode="json", exclude={"seed"})) for trial in trials]
+    keys = dict.fromkeys(key for run in flat for key in run)
+    differing = [key for key in keys if len({run.get(key) for run in flat}) > 1]
+    names = [key for key in differing if key.endswith(".name")]
+    groups: dict[str, list[dict[str, str]]] = {}
+    for trial, run in zip(trials, flat, strict=True):
+        label = " ".join(filter(None, dict.fromkeys([trial.arm, *(run[key] for key in names if key in run)])))
+        groups.setdefault(label, []).append(run)
+    lines = []
+    for label, runs in groups.items():
+        values = {key: dict.fromkeys(run[key] for run in runs if key in run) for key in differing}
+        words = [f"{key}={'|'.join(seen)}" for key, seen in values.items() if seen]
+        lines.append(f"{label}: {' '.join(words)}")
+    return lines if len(groups) > 1 else []
 
 
-def _experiment(
-    values: dict[str, Any], changes: Sequence[tuple[str, Any]], seed: int | None, source: str
-) -> Experiment:
-    values = deepcopy(values)
-    for key, value in changes:
-        apply_change(values, key, value, source)
-    if seed is not None:
-        values["seed"] = seed
-    return parse_experiment(values, source)
+def _flat(group: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Every value by its dotted key, as text."""
+    flat: dict[str, str] = {}
+    for key, value in group.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = _describe("", value).removeprefix("=")
+    return flat

@@ -141,6 +141,15 @@ def is_alive(group: int) -> bool:
     return True
 
 
+def test_what_differs_between_arms_is_told_before_they_train(folder: Path) -> None:
+    arguments = ["--grid", "optimizer.name=sgd,adam", "-s", "optimizer.weight_decay=0.1", "--print-commands"]
+    printed = whyadam("sweep", "config.yaml", *arguments, cwd=folder)
+    assert "config.yaml: optimizer.lr=0.1 of the file does not apply to adam\n" in printed.stderr
+    assert "sgd: optimizer.name=sgd optimizer.lr=0.1 optimizer.momentum=0.0" in printed.stderr
+    assert "adam: optimizer.name=adam optimizer.lr=0.001 optimizer.betas=[0.9, 0.999]" in printed.stderr
+    assert len(printed.stdout.splitlines()) == 2
+
+
 def test_printed_commands_run_nothing(folder: Path) -> None:
     grid = ["--grid", "optimizer.name=sgd,adam", "--grid", "optimizer.lr=1e-3,0.1"]
     answer = whyadam(

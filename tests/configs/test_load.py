@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
-from whyadam.configs.load import ConfigError, dump_experiment, identity, load_experiment, parse_experiment
+from whyadam.configs.load import (
+    CHOSEN_BY_NAME,
+    ConfigError,
+    dump_experiment,
+    identity,
+    load_experiment,
+    parse_experiment,
+)
+from whyadam.configs.schema import Experiment
+from whyadam.optimizers import OPTIMIZERS
+from whyadam.settings import Registry, Settings
 
 
 @pytest.fixture
@@ -28,11 +40,82 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(config_file: Path) -> None:
     assert experiment.training.steps == 20
 
 
-def test_a_new_name_drops_the_old_sections_keys(config_file: Path) -> None:
-    """Another rule's clip or betas would otherwise be refused, or silently change Adam."""
-    experiment = load_experiment(config_file, ["optimizer.momentum=0.5", "optimizer.name=adam", "optimizer.lr=1e-3"])
-    assert experiment.optimizer.model_dump()["betas"] == (0.9, 0.999)
-    assert "momentum" not in experiment.optimizer.model_dump()
+GIVEN = ["optimizer.lr=0.01", "optimizer.name=adam", "optimizer.weight_decay=0.1"]
+
+
+@pytest.mark.parametrize("overrides", list(permutations(GIVEN)))
+def test_the_order_of_overrides_does_not_matter(config_file: Path, overrides: tuple[str, ...]) -> None:
+    """Catches a name that drops what the user gave before it: Adam would train at its default rate."""
+    optimizer = load_experiment(config_file, overrides).optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.weight_decay) == ("adam", 0.01, 0.1)
+
+
+def test_keys_of_the_file_that_a_new_name_drops_are_listed(
+    tmp_path: Path, mlp_config: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another rule's momentum would be refused, its lr silently wrong; a key that is given anew is not lost."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(mlp_config | {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}}))
+    adam = load_experiment(path, ["optimizer.name=adam"]).optimizer
+    assert adam.model_dump() == OPTIMIZERS["adam"]().model_dump()
+    listed = "optimizer.lr=0.1, optimizer.momentum=0.9 of the file do not apply to adam"
+    assert capsys.readouterr().err == f"{path}: {listed}\n"
+    assert load_experiment(path, ["optimizer.name=adam", "optimizer.lr=0.2"]).optimizer.lr == 0.2
+    assert capsys.readouterr().err == f"{path}: optimizer.momentum=0.9 of the file does not apply to adam\n"
+    assert load_experiment(path, ["optimizer={name: adam, lr: 0.3}"]).optimizer.lr == 0.3
+    assert capsys.readouterr().err == f"{path}: optimizer.momentum=0.9 of the file does not apply to adam\n"
+    load_experiment(path, ["model.name=scaled_mlp", "data.name=mnist5k", "optimizer.name=sgd"])
+    assert capsys.readouterr().err == f"{path}: model.hidden=[16] of the file does not apply to scaled_mlp\n"
+
+
+def test_a_given_key_that_the_new_section_does_not_have_is_refused(config_file: Path) -> None:
+    for overrides in permutations(["optimizer.momentum=0.5", "optimizer.name=adam"]):
+        with pytest.raises(ConfigError, match=r"optimizer.momentum: unknown key; .* \(adam\)$"):
+            load_experiment(config_file, overrides)
+
+
+def test_a_schedule_keeps_its_warm_up_under_another_name(tmp_path: Path, mlp_config: dict[str, Any]) -> None:
+    """Its keys mean the same whatever its name."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(mlp_config | {"schedule": {"name": "linear", "warmup_steps": 3, "final": 0.1}}))
+    schedule = load_experiment(path, ["schedule.final=0.2", "schedule.name=cosine"]).schedule
+    assert (schedule.name, schedule.warmup_steps, schedule.final) == ("cosine", 3, 0.2)
+
+
+def test_a_users_own_optimizer_keeps_the_rate_of_the_file_or_demands_one(
+    tmp_path: Path, config_file: Path, mlp_config: dict[str, Any]
+) -> None:
+    """Its class's own default rate is nothing that whyadam knows, compares or shows."""
+    own = "optimizer.name=torch.optim:RMSprop"
+    assert load_experiment(config_file, [own]).optimizer.model_dump() == {"name": "torch.optim:RMSprop", "lr": 0.1}
+    path = tmp_path / "adam.yaml"
+    path.write_text(yaml.safe_dump(mlp_config | {"optimizer": {"name": "adam"}}))
+    with pytest.raises(ConfigError, match=r"optimizer.lr: missing; give the learning rate of torch.optim:RMSprop"):
+        load_experiment(path, [own])
+    assert load_experiment(path, ["optimizer.lr=0.5", own]).optimizer.lr == 0.5
+    with pytest.raises(ConfigError, match=r"optimizer.lr: should be greater than 0"):
+        load_experiment(path, [own, "optimizer.lr=-1"])
+
+
+@pytest.mark.parametrize("overrides", list(permutations(["noise=null", "noise.batches=8"])))
+def test_overrides_that_contradict_each_other_are_refused(config_file: Path, overrides: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"noise=null and noise.batches=8 contradict each other"):
+        load_experiment(config_file, overrides)
+
+
+def test_every_section_that_is_chosen_by_name_is_known() -> None:
+    """A new registry in the schema, whose keys of the file would be kept for another name."""
+
+    def sections(settings: Any, prefix: str = "") -> Iterator[str]:
+        for key, field in settings.model_fields.items():
+            choosers = [getattr(data, "func", None) for data in field.metadata]
+            if any(isinstance(getattr(chooser, "__self__", None), Registry) for chooser in choosers):
+                yield prefix + key
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, Settings):
+                    yield from sections(kind, f"{prefix}{key}.")
+
+    assert set(sections(Experiment)) == set(CHOSEN_BY_NAME)
 
 
 def test_the_same_name_keeps_the_sections_keys(config_file: Path) -> None:

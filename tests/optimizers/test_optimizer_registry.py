@@ -132,6 +132,26 @@ class Tilted(torch.optim.SGD):
         self.tilt = tilt
 
 
+class Named(torch.optim.SGD):
+    """Takes pairs of name and parameter, as Adam-mini does, and makes its own groups."""
+
+    def __init__(self, named_parameters, lr):
+        groups = [{"params": [parameter], "named": name} for name, parameter in named_parameters]
+        super().__init__(groups, lr)
+
+
+class GroupsAlone(torch.optim.SGD):
+    """Takes groups that hold every number, as Muon with Adam beside it does."""
+
+    def __init__(self, param_groups):
+        super().__init__(param_groups)
+
+
+class Unbuildable(torch.optim.SGD):
+    def __init__(self, params, lr, tilt):
+        raise KeyError("a\nkey")
+
+
 def model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
@@ -195,9 +215,47 @@ def test_a_class_of_the_user_gets_parameters_and_keywords():
     assert (optimizer.param_groups[0]["lr"], optimizer.tilt) == (0.5, 0.25)
 
 
+def test_a_class_of_the_user_may_take_names():
+    optimizer = build(model(), name=f"{__name__}:Named", lr=0.5)
+    assert [group["named"] for group in optimizer.param_groups] == [name for name, _ in model().named_parameters()]
+
+
+def test_a_class_of_the_user_gets_parameter_groups():
+    """Each parameter in the first group that names it, the others in one more with the section's own numbers."""
+    network = model()
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    groups = [{"params": ["0.*", "*.bias"], "lr": 0.1, "momentum": 0.5}, {"params": ["1.weight"], "weight_decay": 1}]
+    optimizer = build(network, name="torch.optim:SGD", lr=0.5, groups=groups)
+    got = [([names[p] for p in group["params"]], group["lr"]) for group in optimizer.param_groups]
+    assert got == [(["0.weight", "0.bias", "1.bias", "2.bias"], 0.1), (["1.weight"], 0.5), (["2.weight"], 0.5)]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.5, 0, 0]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0, 1, 0]
+    alone = build(network, name=f"{__name__}:GroupsAlone", lr=0.5, groups=groups[:1])
+    assert [group["lr"] for group in alone.param_groups] == [0.1, 0.5]
+    with pytest.raises(ValueError, match=r"optimizer.groups: biases matches no parameter that is left; there are 0.w"):
+        build(network, name="torch.optim:SGD", lr=0.5, groups=[{"params": ["biases"]}])
+    with pytest.raises(ValueError, match=r"Named takes named parameters and makes its own groups"):
+        build(network, name=f"{__name__}:Named", lr=0.5, groups=groups)
+
+
+def test_a_class_of_the_user_needs_a_learning_rate():
+    """Its own default would show in no folder name and in no table."""
+    with pytest.raises(ValueError, match=r"optimizer.lr: missing; give the learning rate of torch.optim:Adamax"):
+        build(model(), name="torch.optim:Adamax")
+    assert CHOOSE.validate_python({"name": "torch.optim:Adamax"}).model_dump() == {"name": "torch.optim:Adamax"}
+
+
+def test_muon_of_torch_trains_matrices_and_says_that_it_takes_nothing_else():
+    matrices = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False))
+    assert type(build(matrices, name="torch.optim:Muon", lr=0.1)).__name__ == "Muon"
+    with pytest.raises(ValueError, match=r"torch.optim:Muon refuses its arguments: Muon only supports 2D"):
+        build(model(), name="torch.optim:Muon", lr=0.1)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        (f"{__name__}:Unbuildable", r"Unbuildable cannot be made: 'a\\nkey'"),
         ("torch.optim:Adem", "cannot import 'torch.optim:Adem'"),
         ("no_such_package:Adam", "cannot import 'no_such_package:Adam'"),
         ("torch.optim:Adam", "torch.optim:Adam refuses its arguments: .*tilt"),
@@ -207,5 +265,5 @@ def test_a_class_of_the_user_gets_parameters_and_keywords():
 def test_a_class_that_does_not_work_is_refused_in_one_line(name, message):
     network = nn.ParameterDict({"ab": nn.Parameter(torch.ones(2, 2))})
     with pytest.raises(ValueError, match=message) as refusal:
-        build(network, name=name, tilt=1.0)
+        build(network, name=name, lr=0.1, tilt=1.0)
     assert "\n" not in str(refusal.value)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from whyadam.configs.load import ConfigError, load_experiment, parse_override
-from whyadam.studies.sweeps.plan import Sweep, change_sweep, load_sweep, parse_grid, plan
+from whyadam.studies.sweeps.plan import Sweep, change_sweep, describe_arms, load_sweep, parse_grid, plan
 from whyadam.training.run_folder import RunFolder
 
 
@@ -65,6 +65,41 @@ def test_a_new_name_comes_before_the_other_keys_of_its_group(write_sweep: Any) -
     sweep = write_sweep("grid: {optimizer.lr: [0.5, 0.25], optimizer.name: [adam, signum]}")
     tried = {(trial.experiment.optimizer.name, trial.experiment.optimizer.lr) for trial in plan(sweep)}
     assert tried == {(name, lr) for name in ("adam", "signum") for lr in (0.5, 0.25)}
+
+
+def test_what_is_set_for_all_runs_holds_whatever_optimizer_a_run_names(write_sweep: Any) -> None:
+    """Arms and grids whose optimizer is not the config's lost it, and trained at their own defaults."""
+    given = "set: {optimizer.weight_decay: 0.1, optimizer.lr: 0.02}\n"
+    by_grid = "grid: {optimizer.name: [sgd, adam, signum]}"
+    by_arms = "arms: {a: {set: {optimizer.name: adam}}, b: {set: {optimizer: {name: acclip}}}, c: {}}"
+    for sweep in (write_sweep(given + by_grid), write_sweep(given + by_arms)):
+        optimizers = [trial.experiment.optimizer for trial in plan(sweep)]
+        assert len({optimizer.name for optimizer in optimizers}) == 3
+        assert {(optimizer.lr, optimizer.weight_decay) for optimizer in optimizers} == {(0.02, 0.1)}
+    with pytest.raises(ConfigError, match=r"name=adam: optimizer.momentum: unknown key; .* \(adam\)$"):
+        plan(write_sweep("set: {optimizer.momentum: 0.9}\ngrid: {optimizer.name: [sgd, adam]}"))
+
+
+def test_what_the_arms_train_with_is_told_where_it_differs(write_sweep: Any) -> None:
+    trials = plan(
+        write_sweep("set: {optimizer.lr: 0.02}\ngrid: {optimizer.name: [sgd, signum], training.steps: [4, 5]}")
+    )
+    assert describe_arms(trials) == [
+        "sgd: optimizer.name=sgd optimizer.momentum=0.0 optimizer.nesterov=false training.steps=4|5",
+        "signum: optimizer.name=signum optimizer.momentum=0.9 training.steps=4|5",
+    ]
+    assert {trial.dropped for trial in trials} == {()}
+    (_, dropped) = [trial.dropped for trial in plan(write_sweep("grid: {optimizer.name: [sgd, adam]}"))]
+    assert dropped == ("optimizer.lr=0.1 of the file does not apply to adam",)
+    assert describe_arms(plan(write_sweep("grid: {optimizer.lr: [0.1, 0.2]}"))) == []
+
+
+def test_a_whole_group_in_a_later_layer(write_sweep: Any) -> None:
+    """An arm may switch off what all runs have, and name an optimizer with its keys at once."""
+    sweep = write_sweep("set: {noise.batches: 9}\narms: {a: {}, b: {set: {noise: null}}}")
+    assert [trial.experiment.noise is None for trial in plan(sweep)] == [False, True]
+    sweep = write_sweep("set: {optimizer.lr: 1}\narms: {a: {set: {optimizer: {name: adam, lr: 2}}}}")
+    assert [trial.experiment.optimizer.lr for trial in plan(sweep)] == [2]
 
 
 def test_tuning_seeds_take_the_grid_and_seeds_the_chosen_points(write_sweep: Any) -> None:
