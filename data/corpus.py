@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveInt
 
@@ -14,7 +15,15 @@ from ..cache import cached_file, content_digest
 from ..errors import UserError
 from .base import DataSettings, Kind, Text
 from .digest import tensor_digest
-from .tokenization import Documents, Tokenizer, TokenizerSettings, chunks, load_tokenizer, use_one_thread
+from .tokenization import (
+    Documents,
+    Tokenizer,
+    TokenizerSettings,
+    chunks,
+    load_tokenizer,
+    use_one_thread,
+    warn_of_unknown,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +32,8 @@ FORMAT = "1"
 """Part of every cached token file's name; raised when the same text and tokenizer should give other files."""
 
 CHUNKS_AT_ONCE = 256
+
+COUNTED_AT_ONCE = 2**24
 
 
 class TextSettings(TokenizerSettings, DataSettings):
@@ -54,10 +65,14 @@ class TextSettings(TokenizerSettings, DataSettings):
             _load_tokens(part, tokenizer, self.block_size, key) for part, key in zip(parts, keys, strict=True)
         )
         use_one_thread()
+        facts = [_facts(tokens, tokenizer, key) for tokens, key in zip((train, evaluation), keys, strict=True)]
+        for part, tokens, known in zip(parts, (train, evaluation), facts, strict=True):
+            warn_of_unknown(known["unknown"], len(tokens), part.source)
 
         def digest() -> str:
-            digests = (_tokens_digest(tokens, key) for tokens, key in zip((train, evaluation), keys, strict=True))
-            return content_digest(*digests, str(self.block_size), str(tokenizer.vocab_size))
+            return content_digest(
+                *(known["digest"] for known in facts), str(self.block_size), str(tokenizer.vocab_size)
+            )
 
         return Text(train, evaluation, tokenizer, self.block_size, digest)
 
@@ -70,20 +85,23 @@ def _load_tokens(documents: Documents, tokenizer: Tokenizer, block_size: int, ke
     count = path.stat().st_size // np.dtype(np.int32).itemsize
     if count <= block_size:
         raise UserError(
-            f"data.block_size: {documents.source} has {count} tokens; it needs more than the {block_size} of one block"
+            f"{documents.source} is too short: it has {count} tokens, and one example takes {block_size + 1}; "
+            "give more text, hold out another share of it, or lower data.block_size"
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")
         return torch.from_numpy(np.memmap(path, dtype=np.int32, mode="r"))
 
 
-def _tokens_digest(tokens: torch.Tensor, key: str) -> str:
-    """From the cache where it is there: a corpus of any size is read once for it."""
+def _facts(tokens: torch.Tensor, tokenizer: Tokenizer, key: str) -> dict[str, Any]:
+    """The digest of the tokens and how many are unknown, from the cache: a corpus of any size is read once for it."""
 
     def build(path: Path) -> None:
-        path.write_text(tensor_digest(tokens))
+        unknown = sum(int((part == tokenizer.unknown_id).sum()) for part in tokens.split(COUNTED_AT_ONCE))
+        path.write_text(json.dumps({"digest": tensor_digest(tokens), "unknown": unknown}))
 
-    return cached_file(f"digests/{key}.txt", build).read_text()
+    facts: dict[str, Any] = json.loads(cached_file(f"tokens/{key}.json", build).read_text())
+    return facts
 
 
 def _write_tokens(documents: Documents, tokenizer: Tokenizer, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import PositiveInt, field_validator
@@ -13,7 +14,7 @@ from ..cache import content_digest, local_folder
 from ..errors import UserError
 from ..settings import Settings
 from .corpus import TextSettings
-from .tokenization import Documents
+from .tokenization import Documents, lone_surrogate
 
 Part = Literal["train", "evaluation"]
 
@@ -59,13 +60,22 @@ class HubSource(Settings):
 
     def _texts(self, split: str, streaming: bool) -> Iterator[str]:
         """The text of every row that has one."""
-        key = "data.sources.path"
-        for row in rows(self.path, key, split=split, name=self.name, revision=self.revision, streaming=streaming):
-            if self.text_column not in row:
-                columns = ", ".join(row)
-                raise UserError(f"data.sources.text_column: {self.path} has no {self.text_column}, only {columns}")
-            if row[self.text_column] and not row[self.text_column].isspace():
-                yield row[self.text_column]
+        key, column = "data.sources.path", self.text_column
+        read = rows(self.path, key, split=split, name=self.name, revision=self.revision, streaming=streaming)
+        for number, row in enumerate(read, start=1):
+            if column not in row:
+                raise UserError(f"data.sources.text_column: {self.path} has no {column}, only {', '.join(row)}")
+            text = row[column]
+            if text is None:
+                continue
+            where = f"row {number} of {self.path}, split {split}"
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise UserError(f"data.sources.text_column: {column} is {text!r:.60} ({kind}) in {where}; not a text")
+            if damage := lone_surrogate(text):
+                raise UserError(f"data.sources.path: {column} has {damage} in {where}")
+            if text.strip():
+                yield text
 
 
 class HFText(TextSettings):
@@ -123,9 +133,25 @@ def rows(
         import datasets
     except ImportError as error:
         raise UserError(f"{key}: {path} needs the package datasets: pip install datasets") from error
-    source = str(local_folder(path, key) or path)
+    folder = local_folder(path, key)
+    source = str(folder or path)
     try:
         yield from datasets.load_dataset(source, name=name, split=split, revision=revision, streaming=streaming)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except Exception as error:  # of its own, pyarrow's, fsspec's and of whatever decodes a column
+        reasons = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each is not None]
+        reason = ": ".join(filter(None, reasons)) or type(error).__name__
+        reason += _damaged_line(Path(source)) if folder else ""
         raise UserError(f"{key}: cannot load {path}, split {split}: {reason}") from error
+
+
+def _damaged_line(folder: Path) -> str:
+    """The first line of a folder's JSON-lines files that is none, for a message; empty where there is no such line."""
+    for file in sorted(folder.rglob("*.jsonl")):
+        for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+            try:
+                damaged = line.strip() and lone_surrogate(json.dumps(json.loads(line), ensure_ascii=False))
+            except ValueError:
+                damaged = "no JSON"
+            if damaged:
+                return f" ({file}, line {number})"
+    return ""

@@ -220,6 +220,8 @@ def _to_8_bits(image: Image) -> NDArray[np.uint8]:
 def _check_pixels(pixels: Tensor, labels: Tensor) -> None:
     import torch
 
+    if not (isinstance(pixels, torch.Tensor) and isinstance(labels, torch.Tensor)):
+        raise UserError(f"data: pixels and labels are {type(pixels).__name__} and {type(labels).__name__}, not tensors")
     if pixels.dim() != 4 or pixels.shape[1] not in (1, 3) or len(pixels) != len(labels):
         raise UserError(
             f"data: images of shape {list(pixels.shape)} with {len(labels)} labels; "

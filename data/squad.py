@@ -11,7 +11,7 @@ from ..cache import content_digest, find
 from ..errors import UserError
 from .base import DataSettings, Fraction, Kind, Question, Questions
 from .hf_text import rows
-from .tokenization import Documents, TokenizerSettings, load_tokenizer, use_one_thread
+from .tokenization import Documents, TokenizerSettings, load_tokenizer, lone_surrogate, use_one_thread
 
 
 class QuestionSettings(TokenizerSettings, DataSettings):
@@ -134,8 +134,9 @@ def _article(article: dict[str, Any], where: str) -> list[Question]:
     questions = []
     for paragraph in article["paragraphs"]:
         for entry in paragraph["qas"]:
-            texts = [answer["text"] for answer in entry["answers"]]
-            starts = [answer["answer_start"] for answer in entry["answers"]]
+            answers = entry.get("answers", []) if entry.get("is_impossible") else entry["answers"]
+            texts = [answer["text"] for answer in answers]
+            starts = [answer["answer_start"] for answer in answers]
             questions.append(_question(entry, paragraph["context"], texts, starts, where))
     return questions
 
@@ -143,11 +144,18 @@ def _article(article: dict[str, Any], where: str) -> list[Question]:
 def _question(entry: dict[str, Any], context: str, texts: list[str], starts: list[int], where: str) -> Question:
     name, question = str(entry["id"]), entry["question"]
     where = f"{where}: question {' '.join(name.split())[:60]}"
-    if not isinstance(question, str):
-        raise UserError(f"{where} is {question!r:.60}, not a text")
+    for part, value in (("question", question), ("context", context)):
+        if not isinstance(value, str):
+            raise UserError(f"{where}: its {part} is {value!r:.60}, not a text")
+        if damage := lone_surrogate(value):
+            raise UserError(f"{where}: its {part} has {damage}")
+    if entry.get("is_impossible"):
+        raise UserError(f"{where} has is_impossible, as in SQuAD v2; leave out the questions that have no answer")
     if not texts:
-        raise UserError(f"{where} has no answer")
+        raise UserError(f"{where} has no answer, which only SQuAD v2 allows; leave such questions out")
     for text, start in zip(texts, starts, strict=True):
-        if not isinstance(start, int) or start < 0 or not text or context[start : start + len(text)] != text:
+        if isinstance(text, str) and not text.strip():
+            raise UserError(f"{where}: its answer {text!r:.60} is blank")
+        if not isinstance(start, int) or start < 0 or context[start : start + len(text)] != text:
             raise UserError(f"{where}: {text!r:.60} is not at character {start!r:.60} of its context")
     return Question(name, context, question, tuple(texts), tuple(starts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from ..cache import find
@@ -9,6 +10,9 @@ from ..errors import UserError
 from .base import Fraction
 from .corpus import TextSettings
 from .tokenization import Documents
+
+SPACE_WITHIN = 100
+"""Characters after the wanted position within which a space is looked for."""
 
 
 class TextFile(TextSettings):
@@ -61,12 +65,25 @@ class KJV(TextSettings):
 
 
 def split(text: str, fraction: float, source: str) -> tuple[Documents, Documents]:
-    """Hold out the last ``fraction`` of a text, beginning with a line."""
+    """Hold out the last ``fraction`` of a text, beginning with a line.
+
+    Where the next line begins too late, so that less than half of what was asked for is held out, it is the line
+    before; where that begins too early, the cut is within the line, before a space if there is one.
+    """
     position = round(len(text) * (1 - fraction))
-    cut = text.find("\n", position) + 1 or position
+    space = re.compile(r"[^\S\n]").search(text, position, position + SPACE_WITHIN)
+    cuts = text.find("\n", position) + 1, text.rfind("\n", 0, position) + 1, space.start() if space else position
+    cut = next((cut for cut in cuts if _is_even(text, cut, position)), position)
     parts = ("training", text[:cut]), ("evaluation", text[cut:])
     train, evaluation = (Documents.of_text(part, f"the {name} part of {source}") for name, part in parts)
     return train, evaluation
+
+
+def _is_even(text: str, cut: int, position: int) -> bool:
+    """Whether both parts have text, and each at least half of what it would have if cut at ``position``."""
+    train, evaluation = text[:cut].strip(), text[cut:].strip()
+    enough = len(train) >= position / 2 and len(evaluation) >= (len(text.rstrip()) - position) / 2
+    return bool(train and evaluation) and enough
 
 
 def _read(path: str, key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ SPECIAL_TOKENS = ("[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]")
 """The first entries of every vocabulary that is trained here."""
 
 SMALLEST_VOCABULARY = {"char": 1 + len(SPECIAL_TOKENS), "bpe": 256 + len(SPECIAL_TOKENS)}
+
+TOLERATED_UNKNOWN = 0.01
 
 TRAINING_CHARACTERS = 100_000_000
 """A vocabulary is trained on the first characters of the training part, so many at most."""
@@ -105,6 +108,7 @@ class Tokenizer:
         separator_id: stands between documents, and between a question and its context.
         classification_id: begins an example of BERT's.
         special_ids: ids that stand for no text.
+        unknown_id: stands for text that the vocabulary lacks; -1 where there is no such token.
         vocab_size: one more than the highest id.
     """
 
@@ -114,9 +118,15 @@ class Tokenizer:
     separator_id: int
     classification_id: int
     special_ids: frozenset[int]
+    unknown_id: int = -1
     vocab_size: int = field(init=False)
 
     def __post_init__(self) -> None:
+        # A published tokenizer.json may cut or pad each text to the length of its model, or drop merges at random.
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        if getattr(self.backend.model, "dropout", None):
+            self.backend.model.dropout = None
         self.backend.encode_special_tokens = True
         object.__setattr__(self, "vocab_size", 1 + max(self.backend.get_vocab().values()))
 
@@ -161,7 +171,29 @@ def load_tokenizer(settings: TokenizerSettings, documents: Documents) -> Tokeniz
     vocabulary = backend.get_vocab()
     pad, mask, separator, classification, unknown = (vocabulary[token] for token in SPECIAL_TOKENS)
     special_ids = frozenset((pad, mask, separator, classification, unknown))
-    return Tokenizer(backend, pad, mask, separator, classification, special_ids)
+    return Tokenizer(backend, pad, mask, separator, classification, special_ids, unknown)
+
+
+def lone_surrogate(text: str) -> str:
+    """What is wrong with a text that cannot be encoded, in words; empty for all others.
+
+    JSON may hold one half of a pair of surrogates, as programs write it that cut a text in the middle of an emoji.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"half a character (\\u{ord(text[error.start]):04x}) at character {error.start}"
+    return ""
+
+
+def warn_of_unknown(unknown: int, tokens: int, source: str) -> None:
+    """Warn where more than ``TOLERATED_UNKNOWN`` of the tokens of ``source`` stand for text the vocabulary lacks."""
+    if unknown > TOLERATED_UNKNOWN * tokens:
+        warnings.warn(
+            f"data.tokenizer: {unknown / tokens:.1%} of the tokens of {source} are unknown ([UNK]): "
+            "the vocabulary lacks their text, and a loss on them says little",
+            stacklevel=2,
+        )
 
 
 def use_one_thread() -> None:
@@ -188,6 +220,8 @@ def _pretrained(name: str) -> Tokenizer:
         separator_id=separator,
         classification_id=separator if loaded.cls_token_id is None else loaded.cls_token_id,
         special_ids=frozenset(loaded.all_special_ids),
+        # GPT-2's is its end of text, which stands between documents.
+        unknown_id=-1 if loaded.unk_token_id in (None, separator) else loaded.unk_token_id,
     )
 
 

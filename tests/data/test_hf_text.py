@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from whyadam.data import hf_text as hub
 from whyadam.data.base import Text
@@ -74,6 +75,36 @@ class TestLocalFolder:
             settings(source, streaming=True).load(seed=0)
         write(folder / "set", [*TEXTS, "one more"])
         assert documents_of(settings(source).load(seed=0))[0][-1] == "one more"
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    @pytest.mark.parametrize(
+        ("value", "found"),
+        [(7, r"7 \(int\)"), (["a", "b"], r"\['a', 'b'\] \(list\)"), ({"en": "a"}, r"\{'en': 'a'\} \(dict\)")],
+    )
+    def test_a_column_that_is_no_text_is_named_with_its_row(
+        self, folder: Path, value: Any, found: str, streaming: bool
+    ) -> None:
+        (folder / "set").mkdir()
+        (folder / "set" / "train.jsonl").write_text(
+            "".join(json.dumps({"text": row}) + "\n" for row in (None, value, value))
+        )
+        with pytest.raises(
+            UserError, match=rf"^data.sources.text_column: text is {found} in row 2 of set, split train; not a text$"
+        ):
+            settings({"path": "set", "evaluation_documents": 1}, streaming=streaming).load(seed=0)
+
+    def test_a_binary_column_is_named_too(self, folder: Path) -> None:
+        (folder / "set").mkdir()
+        pandas.DataFrame({"text": [b"some", b"bytes"]}).to_parquet(folder / "set" / "train.parquet")
+        with pytest.raises(UserError, match=r"text is b'some' \(bytes\) in row 1 of set"):
+            settings({"path": "set", "evaluation_documents": 1}).load(seed=0)
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_half_a_character_is_named_with_file_and_line(self, folder: Path, streaming: bool) -> None:
+        write(folder / "set", [*TEXTS[:5], "half \ud83d", *TEXTS[5:]])
+        with pytest.raises(UserError, match=r"^data.sources.path: .*set/train.jsonl, line 6\)$") as caught:
+            settings({"path": "set", "evaluation_documents": 3}, streaming=streaming).load(seed=0)
+        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
         ("source", "message"),

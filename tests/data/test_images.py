@@ -148,6 +148,7 @@ def test_floats_in_0_to_1_are_not_divided_by_255_again(
         (lambda pixels: pixels.float(), r"pixels are floats from 0 to 255; should be in \[0, 1\]"),
         (lambda pixels: pixels / 255 - 0.5, r"pixels are floats from -0.5 to 0.5"),
         (lambda pixels: pixels / 255 * torch.nan, r"pixels are floats from nan to nan"),
+        (lambda pixels: pixels.numpy(), "pixels and labels are ndarray and Tensor, not tensors"),
         (lambda pixels: pixels.to(torch.int16), r"pixels are torch.int16; should be uint8 in 0 to 255"),
         (lambda pixels: pixels[:, [0, 1, 2, 0]], r"images of shape \[8, 4, 16, 16\] with 8 labels"),
         (lambda pixels: pixels[:, 0], r"images of shape \[8, 16, 16\]"),

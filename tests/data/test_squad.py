@@ -100,6 +100,31 @@ def _unanswered(content: dict[str, Any]) -> None:
     content["data"][1]["paragraphs"][0]["qas"][0]["answers"] = []
 
 
+def _blank(content: dict[str, Any]) -> None:
+    content["data"][1]["paragraphs"][0]["qas"][0]["answers"][0] = {"text": " ", "answer_start": 2}
+
+
+def _impossible(content: dict[str, Any]) -> None:
+    content["data"][1]["paragraphs"][0]["qas"][0] |= {"is_impossible": True, "answers": []}
+
+
+def _impossible_without_answers(content: dict[str, Any]) -> None:
+    content["data"][1]["paragraphs"][0]["qas"][0]["is_impossible"] = True
+    del content["data"][1]["paragraphs"][0]["qas"][0]["answers"]
+
+
+def _half_in_question(content: dict[str, Any]) -> None:
+    content["data"][1]["paragraphs"][0]["qas"][0]["question"] = "When?\ud83d"
+
+
+def _half_in_context(content: dict[str, Any]) -> None:
+    content["data"][1]["paragraphs"][0]["context"] = "\ude00 in 1901"
+
+
+def _number_for_context(content: dict[str, Any]) -> None:
+    content["data"][1]["paragraphs"][0]["context"] = 7
+
+
 def _without_data(content: dict[str, Any]) -> None:
     content["rows"] = content.pop("data")
 
@@ -112,8 +137,14 @@ def _list_for_article(content: dict[str, Any]) -> None:
     ("damage", "message"),
     [
         (_moved, "question 1-when: '1901' is not at character 4 of its context"),
-        (_empty, "question 1-when: '' is not at character 3 of its context"),
-        (_unanswered, "question 1-when has no answer"),
+        (_empty, "question 1-when: its answer '' is blank"),
+        (_blank, "question 1-when: its answer ' ' is blank"),
+        (_unanswered, "question 1-when has no answer, which only SQuAD v2 allows"),
+        (_impossible, "question 1-when has is_impossible, as in SQuAD v2; leave out"),
+        (_impossible_without_answers, "question 1-when has is_impossible, as in SQuAD v2; leave out"),
+        (_half_in_question, r"question 1-when: its question has half a character \(\\ud83d\) at character 5"),
+        (_half_in_context, r"question 1-when: its context has half a character \(\\ude00\) at character 0"),
+        (_number_for_context, "question 1-when: its context is 7, not a text"),
         (_without_data, r"is not in the format of SQuAD v1.1: KeyError\('data'\)"),
         (_list_for_article, r"is not in the format of SQuAD v1.1: TypeError"),
     ],

@@ -41,6 +41,36 @@ def test_a_split_is_contiguous_and_begins_with_a_line(book: str, fraction: float
     assert len(evaluation) == pytest.approx(fraction * len(book), abs=250)
 
 
+LINE = "some words " * 200
+
+
+@pytest.mark.parametrize(
+    ("text", "held_out"),
+    [
+        ("some words " * 20000 + "\n", 22_001),  # one line: within it, before a word
+        ((LINE + "\n") * 9, 2201),  # nine documents, one per line: before the last
+        (LINE + "\n" + LINE * 100 + "\n", 22_221),  # a short line and a long one: within the long one
+        (LINE * 100 + "\nthe end\n", 22_009),  # a long line and a short one: not the short one alone
+        (LINE * 100 + "\n\n\n", 22_003),  # nothing but line ends after the long line
+        (LINE * 100 + "\r\n", 22_002),
+        ("\n\n" + "some words\r" * 20000, 22_000),  # line ends of another kind
+    ],
+)
+def test_a_long_last_line_is_split_within_it_or_before_it(text: str, held_out: int) -> None:
+    """Catches a part that has nothing, or next to nothing, and words that are cut in two."""
+    train, evaluation = map(text_of, split(text, 0.1, "a text"))
+    assert train + evaluation == text
+    assert len(evaluation) == pytest.approx(held_out, abs=12)
+    assert evaluation.split()[0] in ("some", "words")
+    assert train.split()[-1] in ("some", "words")
+
+
+def test_nine_documents_of_one_line_can_be_loaded(cache: Path, folder: Path) -> None:
+    (folder / "a.txt").write_text(("some words " * 2000 + "\n") * 9)
+    text = TextFile(path="a.txt", tokenizer="char", block_size=16).load(seed=0)
+    assert (len(text.train), len(text.evaluation)) == (8 * 22_001, 22_001)
+
+
 def test_a_text_of_one_line_is_split_all_the_same() -> None:
     train, evaluation = map(text_of, split("a" * 100, 0.1, "a line"))
     assert (len(train), len(evaluation)) == (90, 10)
@@ -137,7 +167,7 @@ def test_paths_are_looked_up_below_the_variable_and_then_here(
         (b"", r"data.path: .*a.txt is empty"),
         (b" \n\n", r"data.path: .*a.txt is empty"),
         (b"good \xff bad", r"data.path: .*a.txt is not UTF-8 text: invalid start byte at byte 5"),
-        (b"short\n" * 30, r"data.block_size: the evaluation part of a.txt has 12 tokens"),
+        (b"short\n" * 30, r"the evaluation part of a.txt is too short: it has 12 tokens, and one example takes 33;"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(cache: Path, folder: Path, content: bytes | None, message: str) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from whyadam.data import tokenization
-from whyadam.data.text import KJV
+import tokenizers
+import torch
+from whyadam.data import Question, Questions, tokenization
+from whyadam.data.text import KJV, TextFile
 from whyadam.data.tokenization import SPECIAL_TOKENS, Documents, Tokenizer, chunks, load_tokenizer
 from whyadam.errors import UserError
+from whyadam.tasks import TASKS
 
 KINDS = ("char", "bpe", "wordpiece")
 
@@ -143,3 +149,101 @@ def test_a_pretrained_tokenizer_that_cannot_be_read_is_one_line(folder: Path) ->
         with pytest.raises(UserError, match=rf"^data.tokenizer_name: .*{name.strip('./')}") as caught:
             load_tokenizer(KJV(tokenizer="pretrained", tokenizer_name=name), Documents.of_text("text", "a text"))
         assert "\n" not in str(caught.value)
+
+
+@functools.cache
+def wordpiece(text: str) -> str:
+    """Trained once: the library's trainer breaks ties in another way each time."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=300, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False
+    )
+    tokenizer.train_from_iterator([text], trainer)
+    return str(tokenizer.to_str())
+
+
+def save_tokenizer(folder: Path, text: str, change: Callable[[Any], None]) -> None:
+    """A WordPiece tokenizer in the form of the hub, after ``change``."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = tokenizers.Tokenizer.from_str(wordpiece(text))
+    change(tokenizer)
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    saved = PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", **names)
+    saved.save_pretrained(folder)
+
+
+CUTTING: dict[str, Callable[[Any], None]] = {
+    "truncation": lambda tokenizer: tokenizer.enable_truncation(8),
+    "truncation on the left": lambda tokenizer: tokenizer.enable_truncation(8, direction="left"),
+    "padding": lambda tokenizer: tokenizer.enable_padding(length=512),
+    "padding to multiples": lambda tokenizer: tokenizer.enable_padding(pad_to_multiple_of=64),
+}
+
+
+@pytest.mark.parametrize("change", CUTTING)
+def test_a_pretrained_tokenizer_neither_cuts_nor_pads(cache: Path, folder: Path, book: str, change: str) -> None:
+    """Many published ones have truncation on, by which 99 % of a text were lost."""
+    (folder / "book.txt").write_text(book * 3)
+    loaded = []
+    for name, changed in (("plain", lambda _: None), ("changed", CUTTING[change])):
+        save_tokenizer(folder / name, book, changed)
+        keys = {"tokenizer": "pretrained", "tokenizer_name": f"./{name}"}
+        loaded.append(TextFile(path="book.txt", block_size=16, **keys).load(seed=0))
+    for part in ("train", "evaluation"):
+        plain, changed = (getattr(text, part) for text in loaded)
+        assert len(plain) > 1000
+        assert torch.equal(plain, changed)
+    assert loaded[0].tokenizer.encode_with_offsets(book) == loaded[1].tokenizer.encode_with_offsets(book)
+
+
+def test_no_question_loses_its_answer_to_truncation(cache: Path, folder: Path, book: str) -> None:
+    save_tokenizer(folder / "cutting", book, CUTTING["truncation"])
+    tokenizer = load_tokenizer(
+        KJV(tokenizer="pretrained", tokenizer_name="./cutting"), Documents.of_text(book, "a text")
+    )
+    context = book.replace("\n", " ")[:2000].strip()
+    answer = context.split()[-2]
+    question = Question("last", context, "What is near the end?", (answer,), (context.rindex(answer),))
+    settings = TASKS["question_answering"].model_validate({"max_length": 64, "stride": 16})
+    chunks = settings.bind(Questions([question], [question], tokenizer), seed=0).train.chunks
+    assert sum(chunk.answer != (0, 0) for chunk in chunks) >= 1
+
+
+def test_merges_are_not_dropped_at_random(cache: Path, folder: Path, book: str) -> None:
+    """BPE dropout (Provilkov et al. 2020) would give the evaluation other tokens in each process."""
+    from transformers import PreTrainedTokenizerFast
+
+    backend = trained(book, tokenizer="bpe").backend
+    backend.model.dropout = 0.5
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="[SEP]").save_pretrained(folder / "dropping")
+    backend.model.dropout = None
+    loaded = load_tokenizer(KJV(tokenizer="pretrained", tokenizer_name="./dropping"), Documents.of_text(book, "a text"))
+    assert loaded.encode(book) == backend.encode(book, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.005, False), (0.05, True)])
+def test_a_share_of_unknown_tokens_is_told(cache: Path, folder: Path, share: float, warned: bool) -> None:
+    """Also of tokens that come from the cache."""
+    known, unknown = "ab\n" * 1000, "abc" + "x" * round(3004 * share / (1 - share)) + "\n"
+    (folder / "a.txt").write_text(known)
+    (folder / "b.txt").write_text(known + unknown)
+    source = TextFile(path="a.txt", evaluation_path="b.txt", tokenizer="char", block_size=16)
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            text = source.load(seed=0)
+        found = float((text.evaluation == text.tokenizer.unknown_id).double().mean())
+        assert found == pytest.approx(share, rel=0.1)
+        expected = [f"data.tokenizer: {found:.1%} of the tokens of b.txt are unknown"] if warned else []
+        assert [str(warning.message).partition(" (")[0] for warning in caught] == expected
+
+
+def test_unknown_tokens_of_questions_are_told(cache: Path) -> None:
+    tokenizer = trained("when was the tower built in 1889?", tokenizer="char")
+    question = Question("0", "ЖЖЖ in 1889", "when?", ("1889",), (7,))
+    settings = TASKS["question_answering"].model_validate({"max_length": 64, "stride": 16})
+    with pytest.warns(UserWarning, match=r"^data.tokenizer: 15.8% of the tokens of the questions and contexts"):
+        settings.bind(Questions([question], [question], tokenizer), seed=0)
