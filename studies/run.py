@@ -81,10 +81,10 @@ class CodedStudy:
         return "cpu"
 
     def run(self, folder: Path, scale: str, seed: int, jobs: int) -> tuple[list[SummaryRow], str | None]:
-        """Compute what is missing, in this process whatever ``jobs`` is; write tables and pictures.
+        """Compute what is missing, in this process for any ``jobs``; write tables and pictures.
 
         Returns:
-            The rows of the summary, and None: nothing fails alone here.
+            The rows of the summary, and None: no run fails by itself here.
         """
         from .coded.tuned_runs import Parts
 
