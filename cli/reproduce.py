@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import UserError, printable
 
 
 def reproduce(
@@ -21,18 +21,24 @@ def reproduce(
 ) -> None:
     """Reproduce a result of the papers: tables in CSV, and pictures.
 
-    The same line again continues an unfinished study; of a finished one it only rebuilds summary.csv.
+    The same line again continues an unfinished study; of a finished one it only rebuilds summary.csv. Where runs fail,
+    the summary has the others, and the exit code is 1.
     """
     if listed:
         _print_list()
-    elif every:
-        _run_all(scale, seed, jobs, out)
-    elif name is None:
-        from ..studies.run import known_studies
+        return
+    from ..studies.run import FailedRunsError, known_studies
 
-        raise UserError(f"name a study, or give --all: {', '.join(known_studies())}")
-    else:
-        _run(name, scale, seed, jobs, out)
+    try:
+        if every:
+            _run_all(scale, seed, jobs, out)
+        elif name is None:
+            raise UserError(f"name a study, or give --all: {', '.join(known_studies())}")
+        else:
+            _run(name, scale, seed, jobs, out)
+    except FailedRunsError as error:
+        typer.echo(f"whyadam: {printable(str(error))}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _print_list() -> None:
@@ -46,20 +52,21 @@ def _print_list() -> None:
 
 def _run_all(scale: str, seed: int, jobs: int, out: Path) -> None:
     """One study after another; one that fails does not keep the others from running."""
-    from ..studies.run import find_study, known_studies
+    from ..studies.run import FailedRunsError, find_study, known_studies
 
     names = [name for name in known_studies() if scale in find_study(name).scales]
     if not names:
         raise UserError(f"--scale {scale}: no study has it")
-    failures = []
+    failures: dict[str, UserError] = {}
     for name in names:
         try:
             _run(name, scale, seed, jobs, out)
         except UserError as error:
-            failures.append(name)
+            failures[name] = error
             typer.echo(f"{name}: {error}", err=True)
     if failures:
-        raise UserError(f"not finished: {', '.join(failures)}; the same line continues them")
+        kind = FailedRunsError if all(isinstance(error, FailedRunsError) for error in failures.values()) else UserError
+        raise kind(f"not finished: {', '.join(failures)}; the same line continues them")
 
 
 def _run(name: str, scale: str, seed: int, jobs: int, out: Path) -> None:

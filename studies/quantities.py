@@ -113,14 +113,7 @@ def losses_on_halves(folder: Path) -> Halves | None:
 
 
 def rarer_half(counts: Tensor) -> Tensor:
-    """Which classes, from the rarest on, have at most half of all labels together.
-
-    Args:
-        counts: how often each class occurs, ``[classes]``.
-
-    Returns:
-        bool, ``[classes]``.
-    """
+    """Which classes, from the rarest on, have at most half of all labels together: counts to bool, ``[classes]``."""
     order = counts.argsort(stable=True)
     is_rare = torch.empty_like(counts, dtype=torch.bool)
     is_rare[order] = 2 * counts[order].cumsum(0) <= counts.sum()

@@ -43,6 +43,10 @@ STUDIES = {
 """One line of help by name of those with code; nothing is imported before a study is run."""
 
 
+class FailedRunsError(UserError):
+    """Runs of a study have failed, through no mistake in a config; the others are in its summary."""
+
+
 @dataclass(frozen=True)
 class StudyResult:
     """Where a study lies, and whether there was nothing left to do."""
@@ -77,10 +81,10 @@ class CodedStudy:
         return "cpu"
 
     def run(self, folder: Path, scale: str, seed: int, jobs: int) -> tuple[list[SummaryRow], str | None]:
-        """Compute what is missing, in this process whatever ``jobs`` is; write tables and pictures.
+        """Compute what is missing, in this process for any ``jobs``; write tables and pictures.
 
         Returns:
-            The rows of the summary, and None: nothing fails alone here.
+            The rows of the summary, and None: no run fails by itself here.
         """
         from .coded.tuned_runs import Parts
 
@@ -150,8 +154,8 @@ def run_study(name: str, scale: str, seed: int, out: Path, jobs: int = 1) -> Stu
         jobs: how many runs of a study file are done at a time.
 
     Raises:
-        UserError: there is no such study or scale, another living process works in the folder, or runs have failed;
-            then the summary has the others, and a row for each that is missing.
+        UserError: there is no such study or scale, or another living process works in the folder.
+        FailedRunsError: runs have failed; the summary has the others, and a row for each that is missing.
     """
     study = find_study(name)
     if scale not in study.scales:
@@ -177,7 +181,7 @@ def run_study(name: str, scale: str, seed: int, out: Path, jobs: int = 1) -> Stu
             made = datetime.now(UTC).isoformat(timespec="seconds")
             _write(summary, rows, made, digest)
             if failure:
-                raise UserError(failure)
+                raise FailedRunsError(failure)
             ending = {"state": "done", "finished": made}
         except KeyboardInterrupt:
             ending = {"state": "interrupted"}

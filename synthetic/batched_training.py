@@ -51,12 +51,7 @@ class ManyModels:
         self._structure = deepcopy(models[0]).to("meta").train()
 
     def example_losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each model on each of its examples, in nats, ``[models, examples]``.
-
-        Args:
-            inputs: ``[models, examples, …]``.
-            labels: int64 ``[models, examples]``.
-        """
+        """Cross-entropy of each model on each of its examples, in nats; like ``labels``, ``[models, examples]``."""
         logits = vmap(self._logits)(self.parameters, self.buffers, inputs)
         losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         return losses.view(labels.shape)
@@ -116,12 +111,7 @@ class ManyOptimizer:
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor], factor: float = 1.0) -> None:
-        """Move every model once.
-
-        Args:
-            gradients: by the name of the parameter, ``[models, …]``.
-            factor: of all learning rates, for a schedule.
-        """
+        """Move every model once, by gradients ``[models, …]`` by name; ``factor`` scales all rates, for a schedule."""
         if self._clip is not None:
             gradients = _clipped(gradients, self._clip)
         for name, moved in self._moved.items():
@@ -218,13 +208,9 @@ class Training:
 
 
 def train_many(starts: Sequence[Start], rule: OptimizerSettings, rates: Sequence[float], training: Training) -> Tensor:
-    """Train every start at every rate and give the losses at the end.
+    """Train every start at every rate with a rule, whose own lr is not used.
 
-    Args:
-        starts: one per seed; models of one architecture, as many examples each.
-        rule: the optimizer; its own lr is not used.
-        rates: the learning rates.
-        training: the rest.
+    The starts are one per seed, with models of one architecture and as many examples each.
 
     Returns:
         The loss of each example at the last weights, ``[rates, seeds, examples]``, in nats; not finite where a run

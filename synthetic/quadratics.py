@@ -50,14 +50,7 @@ class Quadratics:
 
 
 def draw_quadratics(blocks: Blocks, trials: int, generator: Generator, *, dense: bool = False) -> Quadratics:
-    """Quadratics with a random rotation of each block, or of everything, and a standard normal start.
-
-    Args:
-        blocks: eigenvalues of each block.
-        trials: how many.
-        generator: of the rotations and the starts.
-        dense: all eigenvalues in one block.
-    """
+    """Quadratics with a random rotation of each block, or with ``dense`` of everything, and a standard normal start."""
     blocks = merged(blocks) if dense else blocks
     sizes = tuple(map(len, blocks))
     hessian = rotated_blocks(blocks, trials, generator)

@@ -201,12 +201,7 @@ def mean_gradient_norms(
 ) -> dict[str, Tensor]:
     """‖∇f‖ on average over the points of each trial, which is its expectation at a point chosen at random.
 
-    Args:
-        rules: by name.
-        noise: of the gradients, ``[trials, coordinates]`` per step.
-        start: the first point, ``[trials, coordinates]``; it is not changed.
-        schedule: of the steps.
-        gradient: ∇f.
+    The arguments are those of ``averaged_errors``, and ``gradient`` = ∇f.
 
     Returns:
         By rule ``[trials]``.

@@ -80,13 +80,7 @@ def try_rates(train: Train, lowest: float, highest: float, most: int = 16) -> Tr
 
 
 def resamples(seeds: int, count: int, seed: int) -> Tensor:
-    """Bootstrap samples of the seeds, int64 ``[count, seeds]``.
-
-    Args:
-        seeds: how many there are.
-        count: how many samples.
-        seed: of the samples; those of the same seed pair the results of different rules.
-    """
+    """Bootstrap samples of the seeds, int64 ``[count, seeds]``; those of the same ``seed`` pair different rules."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "bootstrap"))
     return torch.randint(seeds, (count, seeds), generator=generator)
 

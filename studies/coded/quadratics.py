@@ -206,13 +206,7 @@ NETWORKS = {
 
 
 def measure_nodes(name: str, steps: int, seed: int) -> list[Row]:
-    """The rows of a nodes.csv, by stochastic Lanczos quadrature with one probe a block.
-
-    Args:
-        name: of ``NETWORKS``.
-        steps: of Lanczos, which is the number of nodes.
-        seed: of the network, the examples and the probes.
-    """
+    """The rows of a nodes.csv of one of ``NETWORKS``, by stochastic Lanczos quadrature with one probe per block."""
     network = NETWORKS[name]
     problem = build_problem(network.model, network.data, network.task, seed)
     batch = problem.train.batch([(0, index) for index in range(network.examples)])

@@ -128,10 +128,10 @@ class Parts:
         self._kept_only = kept_only
 
     def rows(self, name: str, compute: Callable[[], Sequence[Mapping[str, Any]]]) -> list[Row]:
-        """The rows of one part, from disk where they are there.
+        """The rows of one part, from disk where they are there, else computed.
 
         Args:
-            name: of the part, a file name; it must tell apart everything that differs between parts.
+            name: of the part, a file name that differs wherever parts do.
             compute: gives the rows; all have the same columns.
 
         Raises:
@@ -165,14 +165,10 @@ def estimate(row: Row, samples: int, value: str = "value", prefix: str = "") -> 
 
 
 def tuning_columns(tuned: Sequence[Row], used: Sequence[Row]) -> dict[str, Any]:
-    """What a summary says of tuning.
+    """What a summary says of tuning, for the numbers behind which the ``used`` rows of the ``tuned`` ones are.
 
     Every rule is given five learning rates, and more where the best of them lies at an end. ``tried`` is the fewest
     that any rule of the study had: what was tried beyond a rate that had turned out worse helped none.
-
-    Args:
-        tuned: ``summary_row`` of every rule in every cell of the study.
-        used: those behind the number.
     """
     at_edge = any(row["at_edge"] for row in used)
     return {"tried": min(row["rates"] for row in tuned), "at_edge": at_edge, "unit": "nats"}

@@ -116,14 +116,7 @@ class Section:
 
 
 def write_page(out: Path, sections: Sequence[Section], verdicts: Table | None, count: str) -> None:
-    """Write the page.
-
-    Args:
-        out: where to.
-        sections: in order.
-        verdicts: of all of them; None where there are none.
-        count: how many of each kind, in words.
-    """
+    """Write the page, with the verdicts on all sections, if any, and how many of each kind there are in words."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

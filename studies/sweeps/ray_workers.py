@@ -318,11 +318,7 @@ class RayWorkers:
 
 
 def wait_to_see(folder: RunFolder, state: str) -> str | None:
-    """Wait until this machine sees how a run has ended on another.
-
-    Returns:
-        The line that says so if it never does.
-    """
+    """Wait until this machine sees how a run has ended on another; if it never does, the line that says so."""
     deadline = time.monotonic() + SECONDS_TO_BE_SEEN
     while folder.read_status().get("state") != state:
         if time.monotonic() > deadline:

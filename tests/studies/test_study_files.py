@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+from whyadam.cli import app
 from whyadam.configs.load import ConfigError, identity
-from whyadam.errors import UserError
 from whyadam.figures.runs import find_runs
 from whyadam.studies.run import (
     STUDIES,
     find_study,
     known_studies,
     newest_summaries,
-    run_study,
     study_files,
     study_folders,
 )
@@ -117,8 +118,9 @@ def test_a_failed_run_leaves_the_others_and_a_row_of_its_own(
     sweep["arms"] = {"sgd": {}, "bad": bad, "untuned": untuned}
     study["scales"]["quick"] |= {"quantities": ["final_eval_loss"], "pictures": [{"draw": "loss"}]}
     monkeypatch.setattr("whyadam.studies.run.study_files", lambda: {"try": _write(tmp_path, study)})
-    with pytest.raises(UserError, match=r"3 of 6 runs have failed, the first: untuned .* no step today"):
-        run_study("try", "quick", 0, tmp_path / "out")
+    answer = CliRunner().invoke(app, ["reproduce", "try", "--out", str(tmp_path / "out")])
+    assert answer.exit_code == 1
+    assert re.search(r"3 of 6 runs have failed, the first: untuned .* no step today", answer.output)
 
     (folder,) = study_folders(tmp_path / "out" / "try")
     rows = read_summary(folder / "summary.csv")
