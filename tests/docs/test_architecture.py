@@ -108,7 +108,10 @@ def _named(cell: str) -> list[Path]:
 
 
 QUESTIONS = {question: _named(files) for question, files in _cells("A question, and the files it opens")}
-CLOSED = {(question, path): reason for question, path, reason in _cells("What these files import besides")}
+CLOSED = {
+    question: {Path(path): reason for path, reason in re.findall(r"`([^`]+)` \(([^)]+)\)", files)}
+    for question, files in _cells("What these files import besides")
+}
 GENERAL = _named(PAGE.partition("<!-- general: ")[2].partition("-->")[0])
 
 
@@ -134,7 +137,7 @@ def test_a_question_needs_no_other_file(question: str) -> None:
     """
     files = QUESTIONS[question]
     imported = {other for path in files for other in _imports(path, type_only=False)} - set(files) - set(GENERAL)
-    closed = {path: reason for (asked, cell), reason in CLOSED.items() if asked == question for path in _named(cell)}
+    closed = CLOSED[question]
     assert sorted(map(str, imported - set(closed))) == [], "imported, neither in the row nor excused on the page"
     assert sorted(map(str, set(closed) - imported)) == [], "excused on the page, but not imported"
     assert all(len(reason) > 10 for reason in closed.values())
