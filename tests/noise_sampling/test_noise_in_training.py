@@ -170,5 +170,5 @@ def test_gradients_that_overflow_end_a_run_as_diverged(mlp_config: dict[str, Any
     mlp_config["training"] |= {"steps": 30, "eval_every": 30}
     result = run_experiment(parse_experiment(mlp_config | {"noise": NOISE | {"every": 1}}, "test"), tmp_path)
     assert result.state == "diverged"
-    assert "no finite number" in result.folder.read_status()["error"]
+    assert "NaN or infinite" in result.folder.read_status()["error"]
     assert NoiseRecord(result.folder.path).steps() == [0]
