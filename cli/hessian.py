@@ -57,7 +57,9 @@ def hessian(
 
     record = HessianRecord(folder.path)
     for step in measure_run(experiment, folder, moments):
-        typer.echo(f"step {step}, {_count(record, step)}: {_describe(record.model(step))}")
+        batch_norm = record.how(step).get("batch_norm")
+        with_statistics = f", BatchNorm with {batch_norm} statistics" if batch_norm else ""
+        typer.echo(f"step {step}, {_count(record, step)}{with_statistics}: {_describe(record.model(step))}")
         typer.echo(str(record.path(step)))
 
 

@@ -1,3 +1,4 @@
+from .batch_norm import batch_norm_statistics as batch_norm_statistics
 from .block_spectra import Effort as Effort
 from .block_spectra import block_spectra as block_spectra
 from .block_spectra import measure_blocks as measure_blocks

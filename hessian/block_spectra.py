@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..seeds import derive_seed
 from ..tasks.base import Loss
-from .blocks import Block, select_blocks
+from .blocks import Block, covering, select_blocks
 from .operators import HessianOperator
 from .preconditioning import Preconditioned
 from .slq import adaptive_slq, draw_probes, exact_spectrum, probe_quadrature, probes_needed
@@ -90,8 +90,9 @@ def block_spectra(
     Raises:
         UserError: see ``HessianOperator`` and ``select_blocks``.
     """
-    effort = Effort(steps, probes, tolerance)
-    return dict(measure_blocks(model, loss_fn, batches, select_blocks(model, blocks), effort, seed=seed))
+    effort, batches, chosen = Effort(steps, probes, tolerance), list(batches), select_blocks(model, blocks)
+    HessianOperator(model, loss_fn, batches[:1], covering(chosen)).check_symmetry()
+    return dict(measure_blocks(model, loss_fn, batches, chosen, effort, seed=seed))
 
 
 def measure_blocks(

@@ -107,6 +107,12 @@ def partition(model: nn.Module, kind: str = "default") -> list[Block]:
     return blocks
 
 
+def covering(blocks: Sequence[Block]) -> Block:
+    """One block of all parameters of which some blocks have a slice."""
+    names = dict.fromkeys(part.parameter for block in blocks for part in block.slices)
+    return Block("all", tuple(ParameterSlice(name) for name in names))
+
+
 def _trained(model: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
 

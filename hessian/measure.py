@@ -15,9 +15,11 @@ from torch.optim import Optimizer
 from ..data.base import Examples
 from ..data.batches import BatchOrder
 from ..errors import UserError
+from ..models.modules import has_batch_norm
 from ..progress import Track, untracked
 from ..seeds import derive_seed
 from ..tasks.base import Batch, Loss
+from .batch_norm import batch_norm_statistics
 from .block_spectra import Effort
 from .blocks import Block, partition, select_blocks
 from .distances import distance_rows
@@ -28,8 +30,8 @@ from .record import ADAM, FULL, HessianMeasurement, HessianRecord, block_rows, m
 from .settings import HessianSettings
 from .spectrum import Spectrum
 
-NOT_RESULTS = {"every", "at", "processes"}
-"""Settings that do not change a result."""
+NOT_RESULTS = {"every", "at", "processes", "batch_norm"}
+"""Settings that change no result, or whose effect is recorded otherwise."""
 
 
 def measure_hessian(
@@ -48,7 +50,8 @@ def measure_hessian(
     """Measure the curvature and record it, unless the record has the same measurement already.
 
     An interrupted measurement continues from its cached spectra if nothing has changed that they depend on. The model
-    computes in evaluation mode and in its own precision.
+    computes in evaluation mode and in its own precision, BatchNorm as ``settings.batch_norm_at(step)`` says; that is
+    recorded as ``batch_norm``.
 
     Args:
         model: unchanged afterwards: weights, ``.grad``, modes, buffers; so are PyTorch's random streams.
@@ -67,18 +70,23 @@ def measure_hessian(
         FloatingPointError: the loss or a product with the Hessian is NaN or infinite.
         UserError: see ``HessianOperator`` and ``select_blocks``; or a process died.
     """
-    with one_thread():
+    batch_norm = settings.batch_norm_at(step)
+    with one_thread(), batch_norm_statistics(model, loss, batches, batch_norm):
         gradient = mean_gradient(model, loss, batches)
         adam = adam_step(model, optimizer, gradient)
         scale = adam.scale if settings.adam else {}
-        inputs = Inputs(model, loss, batches, scale, Effort(settings.steps, settings.probes, settings.tolerance), seed)
+        effort = Effort(settings.steps, settings.probes, settings.tolerance)
+        inputs = Inputs(model, loss, batches, scale, effort, seed, batch_norm)
         how = _describe(inputs, settings, adam)
         if record.how(step) == how:
             # The process may have been killed after the results were written, before the cache was removed.
             record.drop_unfinished(step)
             return
         blocks = select_blocks(model, settings.blocks)
-        jobs = _targets(model, blocks, settings)
+        # A wrong second derivative shows between the blocks of a layer, even where it does not within them.
+        operator = HessianOperator(model, loss, batches, kept_graphs=0)
+        operator.check_symmetry()
+        jobs = _jobs(model, blocks, settings)
         cache = record.unfinished(step, how["fingerprint"])
         spectra, adam_spectra = _collect(
             jobs, track("spectra", measure_jobs(inputs, jobs, cache, settings.processes, build), len(jobs))
@@ -86,7 +94,7 @@ def measure_hessian(
         compared = {block.name: spectra[block.name] for block in blocks}
         distances, adam_distances = list(distance_rows(compared)), list(distance_rows(adam_spectra))
         rows = [*mean_distances(distances), *mean_distances(adam_distances, ADAM)]
-        rows += model_rows(HessianOperator(model, loss, batches, kept_graphs=0), gradient, adam, blocks, spectra)
+        rows += model_rows(operator, gradient, adam, blocks, spectra)
         measured = [job.block for job in jobs if job.matrix == "hessian"]
         by_block = block_rows(measured, spectra, adam_spectra, gradient)
         record.write(HessianMeasurement(step, spectra, adam_spectra, by_block, distances, adam_distances, rows, how))
@@ -115,10 +123,10 @@ def _describe(inputs: Inputs, settings: HessianSettings, adam: AdamStep) -> dict
         **settings.model_dump(mode="json", exclude=NOT_RESULTS),
         "seed": inputs.seed,
         "adam_source": adam.source,
-    }
+    } | ({"batch_norm": inputs.batch_norm} if has_batch_norm(inputs.model) else {})
 
 
-def _targets(model: nn.Module, blocks: Sequence[Block], settings: HessianSettings) -> list[Job]:
+def _jobs(model: nn.Module, blocks: Sequence[Block], settings: HessianSettings) -> list[Job]:
     """The spectra to measure; the full Hessian first, since it takes longest."""
     jobs = [Job("hessian", block) for block in blocks]
     if settings.full and settings.blocks != FULL:

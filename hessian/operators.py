@@ -6,6 +6,7 @@ its own precision; its weights, ``.grad``, modes and buffers stay as they are.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,19 @@ from ..errors import UserError
 from ..models.modules import in_mode
 from ..tasks import gradients as tasks
 from ..tasks.base import Loss
-from .blocks import Block, select_parameters
+from .blocks import Block, ParameterSlice, select_parameters
 
 REPEATABLE = 1e-4
 """Relative difference of two gradients at the same point that rounding explains, on a GPU too."""
+
+ASYMMETRY = {torch.float64: 1e-6, torch.float32: 1e-3}
+"""Relative difference of uᵀHv and vᵀHu that rounding explains, unless H is zero: there ``AGREEMENT`` decides."""
+
+LOW_PRECISION_ASYMMETRY = 0.05
+"""The same in half precision."""
+
+AGREEMENT = 0.1
+"""Relative change of an asymmetry under a tiny change of the weights, which draws rounding errors anew."""
 
 
 class HessianOperator:
@@ -60,7 +70,7 @@ class HessianOperator:
 
         Raises:
             UserError: there is nothing to differentiate, the loss is NaN or infinite, two evaluations differ, or an
-                operation can be differentiated only once.
+                operation can be differentiated only once. The first product checks that products are symmetric.
         """
         self._model, self._loss_fn, self._batches = model, loss_fn, list(batches)
         self._at_once = at_once
@@ -77,18 +87,77 @@ class HessianOperator:
         refuse_single_derivatives(graphs[0])
         self._refuse_randomness(graphs[0])
         self._graphs = graphs[:kept_graphs]
+        self._is_checked = False
 
     def matvec(self, vector: Tensor) -> Tensor:
         """H·v for v of shape ``[size]``, in v's floating-point type.
 
         Raises:
-            UserError: an operation of the model has no second derivative.
+            UserError: an operation of the model has no second derivative, or a wrong one (see ``check_symmetry``).
         """
         return self.matmat(vector[None])[0]
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """The products with the rows of ``vectors``, ``[k, size]``; raises what ``matvec`` does."""
+        self.check_symmetry()
         return torch.cat([self._products(part) for part in vectors.split(self._at_once)])
+
+    def check_symmetry(self) -> None:
+        """Check uᵀHv = vᵀHu for random u and v on the first batch, unless that is done already.
+
+        Raises:
+            UserError: the products are not symmetric, so an operation has a wrong second derivative; the message names
+                the layers that are not symmetric themselves.
+        """
+        if self._is_checked:
+            return
+        self._is_checked = True
+        if not (asymmetry := self._asymmetry()):
+            return
+        layers = [layer for layer, block in by_layer(self._model, self.block).items() if self._part(block)._asymmetry()]
+        raise UserError(
+            f"products with the Hessian are not symmetric (uᵀHv and vᵀHu differ by {asymmetry:.1%}): an operation has "
+            f"a wrong second derivative in {', '.join(layers) or 'a layer that could not be found'}; "
+            + (WEIGHT_NORM_ADVICE if "weight_norm" in " ".join(layers) else "write it in elementary operations")
+        )
+
+    def _part(self, block: Block) -> HessianOperator:
+        """The operator of another block, of the first batch alone."""
+        return HessianOperator(self._model, self._loss_fn, self._batches[:1], block, at_once=self._at_once)
+
+    def _asymmetry(self) -> float:
+        """‖UHUᵀ − UHᵀUᵀ‖ / ‖HUᵀ‖ for three random rows U, on the first batch; 0 if rounding explains it."""
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randn(3, self.size, generator=generator, dtype=torch.float64).to(self.device)
+        gradients = self._graphs[0] if self._graphs else self._gradients(self._batches[0])
+        differences, norm = self._differences(gradients, rows)
+        size = float(torch.linalg.vector_norm(differences))
+        limit = ASYMMETRY.get(self.dtype, LOW_PRECISION_ASYMMETRY)
+        if not size > limit * norm:
+            return 0.0
+        for _ in range(2):
+            again, _ = self._differences(self._gradients(self._batches[0], self._near_one(generator)), rows)
+            if not torch.linalg.vector_norm(again - differences) < AGREEMENT * size:
+                return 0.0
+        return size / norm
+
+    def _differences(self, gradients: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, float]:
+        """uᵀHv − vᵀHu of all pairs of rows, and the norm of the products."""
+        directions = [self.unflatten(row[None].to(self.dtype)) for row in rows]
+        products = [
+            torch.cat([part.flatten() for part in self._differentiate_along(gradients, direction)]).double()
+            for direction in directions
+        ]
+        forms = rows @ torch.stack(products).T
+        return (forms - forms.T)[[0, 0, 1], [1, 2, 2]], float(torch.linalg.vector_norm(torch.stack(products)))
+
+    def _near_one(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Factors 1 ± √eps for all weights."""
+        share = torch.finfo(self.dtype).eps ** 0.5
+        return {
+            name: 1 + share * torch.randn(value.shape, generator=generator).to(value)
+            for name, value in self._values.items()
+        }
 
     def gradient(self) -> Tensor:
         """The gradient of the mean loss with respect to the block, ``[size]``, in float64."""
@@ -148,11 +217,13 @@ class HessianOperator:
         for batch in self._batches[len(self._graphs) :]:
             yield self._gradients(batch)
 
-    def _gradients(self, batch: Any) -> Sequence[Tensor]:
-        """One batch's share of the mean loss's gradient, with the graph that leads to it."""
+    def _gradients(self, batch: Any, factors: Mapping[str, Tensor] | None = None) -> Sequence[Tensor]:
+        """One batch's share of the mean loss's gradient, with its graph; at the weights times ``factors``."""
         values = dict(self._values)
         for part, leaf in zip(self.block.slices, self._leaves, strict=True):
             values[part.parameter] = part.put(leaf, values[part.parameter])
+        if factors is not None:
+            values = {name: value * factors[name] for name, value in values.items()}
         loss = loss_at(self._model, self._loss_fn, batch, values)[0] / self._count
         if not loss.requires_grad:
             return [torch.zeros_like(leaf) for leaf in self._leaves]
@@ -264,6 +335,33 @@ def refuse_single_derivatives(gradients: Iterable[Tensor]) -> None:
         following = {earlier for earlier, _ in node.next_functions if earlier is not None} - seen
         seen |= following
         nodes += following
+
+
+WEIGHT_NORM_ADVICE = (
+    "torch's weight_norm is known for it: remove it with torch.nn.utils.parametrize.remove_parametrizations "
+    "(torch.nn.utils.remove_weight_norm for the old form), or write g * v / v.norm() out"
+)
+
+
+def by_layer(model: nn.Module, block: Block) -> dict[str, Block]:
+    """The parameters of a block by the layer that owns them: its name, its class and its parametrizations."""
+    slices: dict[str, list[ParameterSlice]] = {}
+    for part in block.slices:
+        path = part.parameter.split(".parametrizations.")[0] if ".parametrizations." in part.parameter else None
+        if path is None and part.parameter.startswith("parametrizations."):
+            path = ""
+        slices.setdefault(part.parameter.rpartition(".")[0] if path is None else path, []).append(part)
+    return {_describe_layer(model, path): Block(path, tuple(parts)) for path, parts in slices.items()}
+
+
+def _describe_layer(model: nn.Module, path: str) -> str:
+    layer = model.get_submodule(path)
+    hooks = [type(hook).__name__ for hook in layer._forward_pre_hooks.values() if hasattr(hook, "compute_weight")]
+    lists = getattr(layer, "parametrizations", {}).values()
+    applied = [type(each).__name__ for parametrizations in lists for each in parametrizations]
+    extras = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.lstrip("_")).lower() for name in [*hooks, *applied]}
+    kind = type(layer).__name__.removeprefix("Parametrized")
+    return f"{path or 'the model itself'} ({', '.join([kind, *sorted(extras)])})"
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -32,8 +32,10 @@ from ..errors import UserError
 from ..memory import keep_freed_memory
 from ..tasks.base import Batch, Loss
 from ..tasks.problem import Problem
+from .batch_norm import batch_norm_statistics
 from .block_spectra import Effort, measure_blocks
 from .blocks import Block
+from .settings import BatchNorm
 from .slq import FEWEST_PROBES
 from .spectrum import Spectrum
 
@@ -77,6 +79,7 @@ class Inputs:
         scale: D, one tensor per parameter; needed for the matrix ``adam`` only.
         effort: how exact.
         seed: of the probes.
+        batch_norm: which statistics the model's BatchNorm layers have been given by ``batch_norm_statistics``.
     """
 
     model: nn.Module
@@ -85,6 +88,7 @@ class Inputs:
     scale: Mapping[str, Tensor]
     effort: Effort
     seed: int
+    batch_norm: BatchNorm = "running"
 
     def measure(self, job: Job, folder: Path) -> Spectrum:
         """The spectrum of a job, from the probes cached in ``folder`` and those still missing.
@@ -207,7 +211,7 @@ def _measure_in_processes(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {"model": inputs.model.state_dict(), "batches": list(inputs.batches), "scale": dict(inputs.scale)}
     torch.save(tensors, folder / INPUTS_FILE)
-    recipe = _Recipe(build, inputs.effort, inputs.seed, folder)
+    recipe = _Recipe(build, inputs.effort, inputs.seed, inputs.batch_norm, folder)
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker, (recipe,))
     try:
@@ -244,6 +248,7 @@ class _Recipe:
     build: Build
     effort: Effort
     seed: int
+    batch_norm: BatchNorm
     folder: Path
 
 
@@ -269,7 +274,10 @@ def _exit_with_parent() -> None:
 
 def _measure(job: Job) -> None:
     """The result is in the cache."""
-    _worker_inputs().measure(job, _RECIPES[0].folder)
+    inputs = _worker_inputs()
+    statistics: BatchNorm = "batch" if inputs.batch_norm == "batch" else "running"
+    with batch_norm_statistics(inputs.model, inputs.loss, (), statistics):
+        inputs.measure(job, _RECIPES[0].folder)
 
 
 @cache
@@ -277,8 +285,17 @@ def _worker_inputs() -> Inputs:
     (recipe,) = _RECIPES
     tensors = torch.load(recipe.folder / INPUTS_FILE, weights_only=True)
     problem = recipe.build()
-    problem.model.load_state_dict(tensors["model"])
-    return Inputs(problem.model, problem.loss, tensors["batches"], tensors["scale"], recipe.effort, recipe.seed)
+    # Calibrated statistics come with the weights; a model that uses those of the batch has none.
+    problem.model.load_state_dict(tensors["model"], strict=recipe.batch_norm != "batch")
+    return Inputs(
+        problem.model,
+        problem.loss,
+        tensors["batches"],
+        tensors["scale"],
+        recipe.effort,
+        recipe.seed,
+        recipe.batch_norm,
+    )
 
 
 def _bytes(tensor: Tensor) -> bytes:

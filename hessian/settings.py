@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
 
@@ -12,6 +12,10 @@ Percentage = Annotated[str, StringConstraints(pattern=r"^(100|\d{1,2}(\.\d+)?)%$
 
 Moment = NonNegativeInt | Percentage
 """A number of optimizer steps, or a percentage of the run such as ``100%``."""
+
+
+BatchNorm = Literal["running", "calibrated", "batch"]
+"""What BatchNorm layers normalise by, see ``batch_norm``."""
 
 
 class HessianSettings(Settings):
@@ -31,6 +35,9 @@ class HessianSettings(Settings):
             their range. ``null`` is the published scheme: each probe alone, exactly ``steps`` steps.
         steps: Lanczos steps; with a tolerance, at most.
         probes: independent probes; with a tolerance, at most.
+        batch_norm: what BatchNorm layers normalise by: ``running`` statistics, as in evaluation; statistics
+            ``calibrated`` on the measured batches; or those of each ``batch``, as in training. By default calibrated at
+            step 0, where running statistics are not those of any data, and running later.
         processes: on a CPU, blocks measured at a time, each in a process with one thread. Not part of a run's
             identity: it changes no number.
     """
@@ -45,12 +52,17 @@ class HessianSettings(Settings):
     tolerance: Annotated[float, Field(gt=0, lt=1)] | None = 0.04
     steps: PositiveInt = 100
     probes: PositiveInt = 10
+    batch_norm: BatchNorm | None = None
     processes: Annotated[int, Field(ge=1, le=256)] = 1
 
     def is_due(self, step: int, last_step: int) -> bool:
         """Whether the curvature is measured after ``step`` steps of a run that has ``last_step`` of them."""
         is_regular = self.every is not None and step % self.every == 0
         return is_regular or step in (step_at(moment, last_step) for moment in self.at)
+
+    def batch_norm_at(self, step: int) -> BatchNorm:
+        """What BatchNorm layers normalise by in a measurement after ``step`` steps."""
+        return self.batch_norm or ("running" if step else "calibrated")
 
 
 def step_at(moment: Moment, last_step: int) -> int:

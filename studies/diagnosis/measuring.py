@@ -25,10 +25,10 @@ from torch.overrides import TorchFunctionMode
 
 from ...errors import UserError
 from ...hessian.block_spectra import Effort
-from ...hessian.blocks import Block, select_blocks
+from ...hessian.blocks import Block, covering, select_blocks
 from ...hessian.distances import distance_rows, heterogeneity
 from ...hessian.measures import gradient_heterogeneity
-from ...hessian.operators import mean_gradient
+from ...hessian.operators import HessianOperator, mean_gradient
 from ...hessian.parallel import Inputs, Job
 from ...models.modules import has_batch_norm
 from ...noise.gradients import batch_noise, reference_gradient
@@ -316,6 +316,7 @@ def _curvature(subject: Subject, plan: Plan) -> tuple[dict[str, Distance], float
     """Mean distances between the blocks, and the heterogeneity of their gradients."""
     inputs = Inputs(subject.model, subject.loss, subject.curvature, {}, plan.effort, subject.seed)
     try:
+        HessianOperator(subject.model, subject.loss, subject.curvature, covering(plan.blocks)).check_symmetry()
         gradient = mean_gradient(subject.model, subject.loss, subject.curvature)
         with tempfile.TemporaryDirectory() as folder:
             spectra = {

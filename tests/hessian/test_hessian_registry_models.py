@@ -78,3 +78,12 @@ def test_every_block_has_its_share_of_the_full_product(name: str) -> None:
         product = full.matvec(torch.cat([embedded[name].flatten() for name in names]))
         expected = block.of(dict(zip(names, full.unflatten(product), strict=True)))
         torch.testing.assert_close(operator.matvec(vector), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_healthy_model_is_refused_as_asymmetric(name: str) -> None:
+    """In single precision; the Hessian of a key's bias is zero, so its products are nothing but rounding."""
+    model, (inputs, labels, mask) = make(name)
+    batch = (inputs.float() if inputs.is_floating_point() else inputs, labels, mask)
+    for block in [None, *partition(model.float())]:
+        HessianOperator(model, loss, [batch], block).check_symmetry()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from whyadam.errors import UserError
-from whyadam.hessian import HessianOperator, dense_matrix, mean_gradient, partition
+from whyadam.hessian import HessianOperator, block_spectra, dense_matrix, mean_gradient, partition
 
 
 def dense(operator: HessianOperator) -> Tensor:
@@ -302,3 +303,97 @@ def test_operation_without_second_derivative_is_refused(at_once: int) -> None:
     operator = HessianOperator(model, attend, [torch.randn(2, 1, 3, 4)], at_once=at_once)
     with pytest.raises(UserError, match=r'no second derivative.*attn_implementation="eager"'):
         operator.matmat(torch.ones(2, operator.size))
+
+
+def weight_normed(kind: str, dtype: torch.dtype) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    layer = {"parametrization": nn.utils.parametrizations.weight_norm, "hook": nn.utils.weight_norm}[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the hook is deprecated
+        model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), layer(nn.Linear(4, 3))).to(dtype)
+    return model, (torch.randn(9, 5, dtype=dtype), torch.randint(3, (9,)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("kind", ["parametrization", "hook"])
+def test_wrong_second_derivative_is_refused_with_its_layer(loss: Any, kind: str, dtype: torch.dtype) -> None:
+    """Torch's fused weight_norm fails gradgradcheck; eigenvalues of its Hessian are wrong by a tenth and more."""
+    model, batch = weight_normed(kind, dtype)
+    operator = HessianOperator(model, loss, [batch])
+    with pytest.raises(UserError, match=r"not symmetric.* in 2 \(Linear, weight_norm\);.*remove_parametrizations"):
+        operator.matvec(torch.ones(operator.size))
+    (direction,) = (name for name, parameter in model.named_parameters() if parameter.shape == (3, 4))
+    with pytest.raises(UserError, match=r"in 2 \(Linear, weight_norm\)"):
+        block_spectra(model, loss, [batch], ["2.*"])
+    with pytest.raises(UserError, match=r"in 2 \(Linear, weight_norm\)"):
+        HessianOperator(model, loss, [batch], direction).check_symmetry()
+    block_spectra(model, loss, [batch], ["0.*"], steps=2, probes=2)
+
+
+def test_weight_norm_written_out_is_accepted(loss: Any) -> None:
+    model, batch = weight_normed("parametrization", torch.float64)
+
+    class WrittenOut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.g = nn.Sequential(model[0], model[1]), nn.Parameter(torch.ones(3, 1).double())
+            self.v = nn.Parameter(torch.randn(3, 4).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x) @ (self.g * self.v / self.v.norm(dim=1, keepdim=True)).T
+
+    HessianOperator(WrittenOut(), loss, [batch]).check_symmetry()
+
+
+class HalfForgotten(torch.autograd.Function):
+    """x · y whose backward forgets that the gradient of x depends on y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        return x * y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = ctx.saved_tensors
+        return gradient * y.detach(), gradient * x
+
+
+def test_asymmetry_between_layers_is_refused_too(loss: Any) -> None:
+    """Each layer's own block is right; the block between them is there once, and zero the other time."""
+    torch.manual_seed(0)
+    gates = nn.ModuleDict({"a": nn.Linear(5, 3), "b": nn.Linear(5, 3)}).double()
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gates = gates
+
+        def forward(self, x: Tensor) -> Tensor:
+            return HalfForgotten.apply(self.gates["a"](x), self.gates["b"](x))
+
+    batch = (torch.randn(9, 5).double(), torch.randint(3, (9,)))
+    with pytest.raises(UserError, match=r"not symmetric.*a layer that could not be found; write it in elementary"):
+        HessianOperator(Gated(), loss, [batch]).check_symmetry()
+
+
+def test_rounding_of_a_hessian_that_is_zero_is_no_asymmetry() -> None:
+    """A shift of all logits changes no cross-entropy: the shift's Hessian is zero, and what is computed is rounding."""
+    torch.manual_seed(0)
+    x, y = torch.randn(50, 5), torch.randint(7, (50,))
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.shift = nn.Linear(5, 7), nn.Linear(5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) + self.shift(x).sin() * 3
+
+    def summed(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum"), len(batch[1])
+
+    operator = HessianOperator(Shifted(), summed, [(x, y)], ["shift.*"])
+    operator.check_symmetry()
+    matrix = operator.matmat(torch.eye(operator.size))
+    assert 0 < float((matrix - matrix.T).norm()) > 1e-3 * float(matrix.norm()), "the case is one that needs the test"
