@@ -116,7 +116,7 @@ def test_an_image_with_flipped_bits_is_read_or_named(folder: Path) -> None:
         (b" \n\t\n", "is empty"),
         (b"good text \xff\xfe and more", "is not UTF-8 text"),
         ("½".encode("utf-16"), "is not UTF-8 text"),
-        (b"too short for a block", "it needs more than the 16 of one block"),
+        (b"too short for a block", "is too short: it has 2 tokens, and one example takes 17"),
     ],
 )
 def test_a_bad_text_is_named(content: bytes, reason: str, gpt2_config: dict[str, Any], folder: Path) -> None:
