@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from whyadam.configs.load import ConfigError, load_experiment
 from whyadam.figures import loss, noise
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,12 @@ def test_the_text_says_of_the_noise_what_the_table_says(measured: Shown) -> None
     ]
     said = re.findall(r"tail index of the norms is (\w+) .*? on the GPT2 and (\w+) it on the ResNet18", text)
     assert said == [(places[1], places[3])]
+
+
+def test_the_error_of_the_page_is_the_one_that_is_printed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(Path("quick/mlp_mnist5k"), ["optimizer.momentun=0.9"])
+    assert f"\nwhyadam: {caught.value}\n" in README
 
 
 def position(index: float, low: float, high: float) -> str:
