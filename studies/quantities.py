@@ -249,7 +249,7 @@ class FullDistance:
     """
 
     noise_floor: bool = False
-    unit: str = "bits"
+    unit: str = "√bits"
 
     def readings(self, sweep: str, results: Results) -> Iterator[Reading]:
         """One reading a seed that both sweeps have; none of the first sweep itself."""
@@ -371,10 +371,10 @@ QUANTITIES: dict[str, OfRun | Gap | RarityGap | LossOfFrequencies | FullDistance
     "variance_moves": OfRun("", partial(_noise_value, VARIANCE_MOVES, "last")),
     "noise_norm_change": OfRun("nats", partial(_norm_change, lambda values: 0.0)),
     "noise_shape_change": OfRun("nats", partial(_norm_change, lambda values: float(np.median(values)))),
-    "js0": OfRun("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE), before_training=True),
-    "js0_floor": OfRun("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE, noise_floor=True), before_training=True),
-    "js0_absolute": OfRun("bits", partial(_heterogeneity, JS_DISTANCE, ABSOLUTE), before_training=True),
-    "scale_free_js0": OfRun("bits", partial(_heterogeneity, "scale_free_js_distance", RELATIVE), before_training=True),
+    "js0": OfRun("√bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE), before_training=True),
+    "js0_floor": OfRun("√bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE, noise_floor=True), before_training=True),
+    "js0_absolute": OfRun("√bits", partial(_heterogeneity, JS_DISTANCE, ABSOLUTE), before_training=True),
+    "scale_free_js0": OfRun("√bits", partial(_heterogeneity, "scale_free_js_distance", RELATIVE), before_training=True),
     "gradient_heterogeneity": OfRun("", partial(_heterogeneity, "gradient_heterogeneity", ""), before_training=True),
     "full_js": FullDistance(),
     "full_js_floor": FullDistance(noise_floor=True),
