@@ -85,7 +85,7 @@ def _parse_moments(at: str) -> list[Moment] | None:
 
 
 def _describe(rows: list[ModelRow]) -> str:
-    distances = [row for row in rows if row.measure == "js_distance"]
+    distances = [row for row in rows if row.measure == "js_distance" and row.value is not None]
     return (
         "; ".join(f"JS0 {row.value:.3f}, noise floor {row.noise_floor:.3f} (sigma {row.sigma})" for row in distances)
         or "no pair of blocks to compare"

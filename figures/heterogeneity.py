@@ -10,7 +10,6 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..hessian.record import ModelRow
 from .hessian import HessianRun
 from .style import new_figure, save_figure
 from .tables import aligned
@@ -52,19 +51,16 @@ def mean_distances(runs: Sequence[HessianRun], measure: str) -> list[MeanDistanc
     Raises:
         UserError: no run has such a distance.
     """
-    found: dict[tuple[str, int, str], list[ModelRow]] = defaultdict(list)
+    found: dict[tuple[str, int, str], list[tuple[float, float]]] = defaultdict(list)
     for run in runs:
         for step in run.steps:
             for row in run.measures(step):
-                if row.measure == measure:
-                    found[run.experiment.name, step, row.sigma].append(row)
+                if row.measure == measure and row.value is not None:
+                    found[run.experiment.name, step, row.sigma].append((row.value, row.noise_floor or 0.0))
     if not found:
         known = dict.fromkeys(row.measure for run in runs for row in run.measures(run.steps[0]) if row.noise_floor)
         raise UserError(f"--measure {measure}: there are {', '.join(known)}")
-    return [
-        MeanDistances(*key, tuple(row.value for row in rows), tuple(row.noise_floor or 0.0 for row in rows))
-        for key, rows in found.items()
-    ]
+    return [MeanDistances(*key, *map(tuple, zip(*pairs, strict=True))) for key, pairs in found.items()]
 
 
 def heterogeneity_table(distances: Sequence[MeanDistances]) -> str:

@@ -45,7 +45,7 @@ def js_divergence(a: Spectrum, b: Spectrum, *, sigma: float | Smoothing, grid: T
 
 
 def js_distance(a: Spectrum, b: Spectrum, *, sigma: float | Smoothing, grid: Tensor | None = None) -> float:
-    """Jensen–Shannon distance: the square root of ``js_divergence``, a metric, in [0, 1]; arguments as there.
+    """Jensen–Shannon distance: the square root of ``js_divergence``, in √bits, in [0, 1], a metric; arguments as there.
 
     Source: Endres and Schindelin 2003, "A new metric for probability distributions".
     """
@@ -145,13 +145,19 @@ def _number(cells: Tensor) -> tuple[Tensor, int]:
 
 
 SCALE_FREE = "scale_free_"
-"""Before the name of a measure: each spectrum was first divided by its own largest |λ|."""
+"""Prefix of a measure: each spectrum was first divided by its own largest |λ|."""
 
 INFORMATION = ("js_distance", "js_divergence", "sym_kl")
-"""Measures that compare smoothed densities, in bits."""
+"""Measures that compare smoothed densities."""
 
 TRANSPORT = ("wasserstein1",)
-"""Measures that need no smoothing, in the units of the eigenvalues."""
+"""Measures that need no smoothing."""
+
+UNITS = {"js_distance": "√bits", "js_divergence": "bits", "sym_kl": "bits", "wasserstein1": "in units of λ"}
+"""By measure; scale-free distances have no unit of λ."""
+
+SMOOTHINGS = (PUBLISHED, RELATIVE)
+"""The smoothings of recorded distances."""
 
 Compare = Callable[[Spectrum, Spectrum], Tensor]
 """From two spectra to the values of several measures, ``[measures]``."""
@@ -167,7 +173,8 @@ class DistanceRow:
         measure: a function of ``distances``, with ``scale_free_`` before it if each spectrum was divided by its own
             largest |λ|.
         sigma: the smoothing, absolute or as a percentage of the pair's range; empty where nothing is smoothed.
-        value: the distance.
+        value: the distance: ``js_distance`` in √bits, ``js_divergence`` and ``sym_kl`` in bits, ``wasserstein1`` in
+            units of λ.
         noise_floor: the distance of two halves of one block's probes, the larger of the two blocks'; nan of a block
             with a single probe. Each half has half the probes, so the noise of ``value`` is smaller.
     """
@@ -189,7 +196,7 @@ class Heterogeneity:
 
 
 def distance_rows(
-    spectra: Mapping[str, Spectrum], smoothings: Sequence[Smoothing] = (PUBLISHED, RELATIVE)
+    spectra: Mapping[str, Spectrum], smoothings: Sequence[Smoothing] = SMOOTHINGS
 ) -> Iterator[DistanceRow]:
     """Every measure, raw and scale-free, under every smoothing, for every pair of blocks.
 
@@ -202,6 +209,21 @@ def distance_rows(
     yield from _rows(spectra, "", smoothings)
     scaled = {name: scale_free(s) for name, s in spectra.items() if s.nodes.abs().max() > 0}
     yield from _rows(scaled, SCALE_FREE, [smoothing for smoothing in smoothings if smoothing.relative])
+
+
+def distance_kinds(smoothings: Sequence[Smoothing] = SMOOTHINGS) -> list[tuple[str, str]]:
+    """Measure and sigma of all that ``distance_rows`` gives for a pair of blocks, in its order."""
+    kinds = []
+    for prefix, widths in (("", smoothings), (SCALE_FREE, [width for width in smoothings if width.relative])):
+        kinds += [(prefix + measure, str(width)) for width in widths for measure in INFORMATION]
+        kinds += [(prefix + measure, "") for measure in TRANSPORT]
+    return kinds
+
+
+def unit_of(measure: str) -> str:
+    """The unit of a measure as ``distance_rows`` spells it; empty if it has none."""
+    unit = UNITS[measure.removeprefix(SCALE_FREE)]
+    return "" if measure.startswith(SCALE_FREE) and unit.endswith("λ") else unit
 
 
 def heterogeneity(rows: Iterable[DistanceRow]) -> dict[tuple[str, str], Heterogeneity]:

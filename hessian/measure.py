@@ -93,7 +93,9 @@ def measure_hessian(
         )
         compared = {block.name: spectra[block.name] for block in blocks}
         distances, adam_distances = list(distance_rows(compared)), list(distance_rows(adam_spectra))
-        rows = [*mean_distances(distances), *mean_distances(adam_distances, ADAM)]
+        rows = list(mean_distances(compared, distances))
+        if settings.adam:
+            rows += mean_distances(adam_spectra, adam_distances, ADAM)
         rows += model_rows(operator, gradient, adam, blocks, spectra)
         measured = [job.block for job in jobs if job.matrix == "hessian"]
         by_block = block_rows(measured, spectra, adam_spectra, gradient)

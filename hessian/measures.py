@@ -78,7 +78,9 @@ def outside_blocks(full: Spectrum, blocks: Sequence[Spectrum]) -> float:
         ValueError: the sizes do not add up, or H is zero.
     """
     if full.size is None or full.size != sum(block.size or 0 for block in blocks):
-        raise ValueError("the blocks must together have as many parameters as the full Hessian")
+        raise ValueError(
+            "the blocks do not have all parameters of the full Hessian together, as those of hessian.blocks=default do"
+        )
     inside = sum((block.size or 0) * float(block.moments(2).mean()) for block in blocks)
     everything = full.size * float(full.moments(2).mean())
     if everything == 0:
@@ -101,7 +103,7 @@ def directional_sharpness(operator: HessianOperator, direction: Tensor) -> float
     u = direction.double()
     squared = float(u @ u)
     if squared == 0:
-        raise ValueError("a direction must not be zero")
+        raise ValueError("the step along which it is measured is zero")
     return float(u @ operator.matvec(u)) / squared
 
 
@@ -120,7 +122,7 @@ def gradient_heterogeneity(gradients: Mapping[str, Tensor]) -> float:
     sizes = [float(g.double().square().mean().sqrt()) for g in gradients.values()]
     logarithms = torch.tensor([math.log(size) for size in sizes if size > 0], dtype=torch.float64)
     if len(logarithms) < 2:
-        raise ValueError("gradients can only differ where at least two blocks have one")
+        raise ValueError("fewer than two blocks have a gradient other than zero")
     return float(logarithms.std())
 
 

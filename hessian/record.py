@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .blocks import Block
-from .distances import DistanceRow, heterogeneity
+from .distances import SCALE_FREE, DistanceRow, distance_kinds, heterogeneity
 from .measures import BlockMeasures, block_measures, directional_sharpness, gradient_heterogeneity, outside_blocks
 from .operators import HessianOperator
 from .preconditioning import AdamStep
@@ -46,14 +46,16 @@ class ModelRow:
     Attributes:
         measure: its name; for a distance the value is the mean over all pairs of blocks.
         sigma: the smoothing of a distance; empty elsewhere.
-        value: what was measured.
+        value: what was measured; None where it could not be, and ``note`` says why.
         noise_floor: of a distance, the mean over pairs; None elsewhere.
+        note: why there is no value, or what it does not cover.
     """
 
     measure: str
     sigma: str
-    value: float
+    value: float | None
     noise_floor: float | None = None
+    note: str = ""
 
 
 def block_rows(
@@ -83,12 +85,27 @@ def block_rows(
     return rows
 
 
-def mean_distances(rows: Iterable[DistanceRow], prefix: str = "") -> list[ModelRow]:
-    """The mean over all pairs of blocks, with the mean noise floor, of each distance and smoothing."""
-    return [
-        ModelRow(prefix + measure, sigma, mean.value, mean.noise_floor)
-        for (measure, sigma), mean in heterogeneity(rows).items()
-    ]
+def mean_distances(
+    spectra: Mapping[str, Spectrum], rows: Iterable[DistanceRow], prefix: str = ""
+) -> Iterator[ModelRow]:
+    """The mean over all pairs of blocks, with the mean noise floor, of each distance and smoothing.
+
+    Args:
+        spectra: those that were compared, by name of the block.
+        rows: what ``distance_rows`` gives of them.
+        prefix: of the measures.
+    """
+    means = heterogeneity(rows)
+    zero = sum(not spectrum.nodes.any() for spectrum in spectra.values())
+    for measure, sigma in distance_kinds():
+        left_out = zero if measure.startswith(SCALE_FREE) else 0
+        note = f"without {left_out} blocks whose Hessian is zero" if left_out else ""
+        if (mean := means.get((measure, sigma))) is None:
+            yield ModelRow(
+                prefix + measure, sigma, None, None, ", ".join(filter(None, ["fewer than two blocks", note]))
+            )
+        else:
+            yield ModelRow(prefix + measure, sigma, mean.value, mean.noise_floor, note)
 
 
 def model_rows(
@@ -98,7 +115,7 @@ def model_rows(
     blocks: Sequence[Block],
     spectra: Mapping[str, Spectrum],
 ) -> Iterator[ModelRow]:
-    """The measures of the whole model, apart from distances; a measure that does not exist here has no row.
+    """The measures of the whole model, apart from distances; one that does not exist here says why in its note.
 
     Args:
         operator: the Hessian of all trained parameters.
@@ -112,17 +129,22 @@ def model_rows(
         "gradient_heterogeneity": lambda: gradient_heterogeneity(of_blocks),
         "directional_sharpness_sgd": lambda: directional_sharpness(operator, operator.block.of(gradient)),
         "directional_sharpness_adam": lambda: directional_sharpness(operator, operator.block.of(step.direction)),
-        "outside_blocks": lambda: outside_blocks(spectra[FULL], [spectra[block.name] for block in blocks]),
+        "outside_blocks": lambda: _outside_blocks(blocks, spectra),
     }
-    if FULL not in spectra:
-        del measures["outside_blocks"]
     for name, measure in measures.items():
         try:
             value = measure()
-        except ValueError:
-            continue
-        if math.isfinite(value):
-            yield ModelRow(name, "", value)
+        except ValueError as error:
+            yield ModelRow(name, "", None, note=str(error))
+        else:
+            finite = math.isfinite(value)
+            yield ModelRow(name, "", value if finite else None, note="" if finite else f"its value is {value}")
+
+
+def _outside_blocks(blocks: Sequence[Block], spectra: Mapping[str, Spectrum]) -> float:
+    if FULL not in spectra:
+        raise ValueError("the full Hessian was not measured: hessian.full=true")
+    return outside_blocks(spectra[FULL], [spectra[block.name] for block in blocks])
 
 
 Row = TypeVar("Row", DistanceRow, ModelRow)
@@ -293,8 +315,11 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
 
 
 def _read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a table as dataclasses; an empty cell is the column's default."""
-    rows = [{column: text for column, text in row.items() if text or column == "sigma"} for row in _read_table(path)]
+    """The rows of a table as dataclasses; a number that is not there is None."""
+    numbers = ("value", "noise_floor")
+    rows = [
+        {key: None if key in numbers and not text else text for key, text in row.items()} for row in _read_table(path)
+    ]
     try:
         return TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
     except ValidationError as error:

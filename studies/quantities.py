@@ -339,12 +339,12 @@ QUANTITIES = {
     "variance_moves": _run("", partial(_noise_value, VARIANCE_MOVES, "last")),
     "noise_norm_change": _run("nats", partial(_norm_change, lambda values: 0.0)),
     "noise_shape_change": _run("nats", partial(_norm_change, lambda values: float(np.median(values)))),
-    "js0": _network("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE)),
-    "js0_floor": _network("bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE, noise_floor=True)),
-    "js0_absolute": _network("bits", partial(_heterogeneity, JS_DISTANCE, ABSOLUTE)),
-    "scale_free_js0": _network("bits", partial(_heterogeneity, f"scale_free_{JS_DISTANCE}", RELATIVE)),
+    "js0": _network("√bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE)),
+    "js0_floor": _network("√bits", partial(_heterogeneity, JS_DISTANCE, RELATIVE, noise_floor=True)),
+    "js0_absolute": _network("√bits", partial(_heterogeneity, JS_DISTANCE, ABSOLUTE)),
+    "scale_free_js0": _network("√bits", partial(_heterogeneity, f"scale_free_{JS_DISTANCE}", RELATIVE)),
     "gradient_heterogeneity": _network("", partial(_heterogeneity, "gradient_heterogeneity", "")),
-    "full_js": Quantity("bits", partial(_full_distance, "value")),
-    "full_js_floor": Quantity("bits", partial(_full_distance, "noise_floor")),
+    "full_js": Quantity("√bits", partial(_full_distance, "value")),
+    "full_js_floor": Quantity("√bits", partial(_full_distance, "noise_floor")),
 }
 """By the name that summary.csv and claims use."""

@@ -24,12 +24,14 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ...errors import UserError
+from ...hessian.batch_norm import batch_norm_statistics
 from ...hessian.block_spectra import Effort
 from ...hessian.blocks import Block, covering, select_blocks
 from ...hessian.distances import distance_rows, heterogeneity
 from ...hessian.measures import gradient_heterogeneity
 from ...hessian.operators import HessianOperator, mean_gradient
 from ...hessian.parallel import Inputs, Job
+from ...hessian.settings import BatchNorm
 from ...models.modules import has_batch_norm
 from ...noise.gradients import batch_noise, reference_gradient
 from ...noise.measure import tail_rows
@@ -242,7 +244,8 @@ class Diagnosis:
         distances: by the keys of ``DISTANCES``; empty if there are fewer than two blocks.
         gradient_heterogeneity: standard deviation of the logarithms of the blocks' root-mean-square gradients; None of
             fewer than two blocks.
-        batch_norm: whether the network has BatchNorm, which does nothing where curvature is measured.
+        batch_norm: what BatchNorm layers normalised by where the curvature was measured; None without such layers.
+        left_out: which batches were left out of the noise, in words; empty if none.
         imbalance: of the labels; None if the batches have none that can be recognised.
         seconds: by part.
     """
@@ -253,7 +256,8 @@ class Diagnosis:
     tails: Mapping[str, Tail]
     distances: Mapping[str, Distance]
     gradient_heterogeneity: float | None
-    batch_norm: bool
+    batch_norm: BatchNorm | None
+    left_out: str
     imbalance: Imbalance | None
     seconds: Mapping[str, float]
 
@@ -280,7 +284,8 @@ def diagnose(subject: Subject, plan: Plan) -> Diagnosis:
             started = time.perf_counter()
             rows = _noise(subject, plan, labels)
             between = time.perf_counter()
-            distances, unequal = _curvature(subject, plan)
+            with _statistics_of_batch_norm(subject):
+                distances, unequal = _curvature(subject, plan)
             ended = time.perf_counter()
     except FloatingPointError as error:
         raise UserError(f"{subject.source}: {error}") from error
@@ -291,7 +296,8 @@ def diagnose(subject: Subject, plan: Plan) -> Diagnosis:
         tails={name: tail for name, statistic in TAILS.items() if (tail := _tail(rows.get(statistic))) is not None},
         distances=distances,
         gradient_heterogeneity=unequal,
-        batch_norm=has_batch_norm(subject.model),
+        batch_norm=subject.batch_norm if has_batch_norm(subject.model) else None,
+        left_out=subject.left_out(),
         imbalance=labels.imbalance(),
         seconds={"noise": between - started, "curvature": ended - between},
     )
@@ -312,9 +318,21 @@ def _noise(subject: Subject, plan: Plan, labels: LabelCounts) -> dict[str, TailR
     return {row.statistic: row for row in tail_rows({ALL: noise}, seed=seed)[ALL]}
 
 
+@contextmanager
+def _statistics_of_batch_norm(subject: Subject) -> Iterator[None]:
+    """What the subject's BatchNorm layers normalise by, with an error that names the subject."""
+    try:
+        with batch_norm_statistics(subject.model, subject.loss, subject.curvature, subject.batch_norm):
+            yield
+    except UserError as error:
+        if "hessian.batch_norm" not in str(error):
+            raise
+        raise UserError(f"{subject.source}: BatchNorm needs several examples in a batch, and here finds one") from error
+
+
 def _curvature(subject: Subject, plan: Plan) -> tuple[dict[str, Distance], float | None]:
     """Mean distances between the blocks, and the heterogeneity of their gradients."""
-    inputs = Inputs(subject.model, subject.loss, subject.curvature, {}, plan.effort, subject.seed)
+    inputs = Inputs(subject.model, subject.loss, subject.curvature, {}, plan.effort, subject.seed, subject.batch_norm)
     try:
         HessianOperator(subject.model, subject.loss, subject.curvature, covering(plan.blocks)).check_symmetry()
         gradient = mean_gradient(subject.model, subject.loss, subject.curvature)

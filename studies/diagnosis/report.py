@@ -218,9 +218,11 @@ def sentences(diagnosis: Diagnosis, comparisons: Sequence[Comparison]) -> Iterat
             yield f"{LABELS[name]} does not exceed its noise floor: give more --probes before reading anything into it."
     if diagnosis.batch_norm:
         yield (
-            "BatchNorm does nothing where curvature is measured, in evaluation mode before training; "
-            "signals may die out, and blocks look more unlike than they are in training."
+            f"BatchNorm was measured with {diagnosis.batch_norm} statistics; a study made with running ones, in which "
+            "signals die out before training, is no comparison for such a network's curvature."
         )
+    if diagnosis.left_out:
+        yield f"{diagnosis.left_out}."
     if diagnosis.imbalance is not None:
         yield "class imbalance: no measure of this study; docs/diagnose.md says what it did where it alone was changed."
 
@@ -254,6 +256,8 @@ def as_json(diagnosis: Diagnosis, comparisons: Sequence[Comparison], words: Sequ
             "hessian_products": plan.products,
             "seconds": diagnosis.seconds,
         },
+        "batch_norm": diagnosis.batch_norm,
+        "batches_left_out": diagnosis.left_out or None,
         "noise_verdicts": dict(diagnosis.verdicts),
         "tails": {name: asdict(tail) | {"over_control": tail.over_control} for name, tail in diagnosis.tails.items()},
         "distances": diagnosis.distances,

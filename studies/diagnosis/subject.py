@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...configs.schema import Experiment
 from ...errors import UserError
 from ...hessian.measure import fixed_batches
-from ...hessian.settings import HessianSettings
+from ...hessian.settings import BatchNorm, HessianSettings
 from ...noise.gradients import frozen
 from ...noise.measure import NoiseDraw
 from ...noise.settings import NoiseSettings
@@ -22,6 +22,9 @@ from ...tasks.base import Loss
 from ...tasks.gradients import trained_parameters
 from ...tasks.problem import build_problem
 from ...training.devices import choose_device, to_device
+
+FEWEST_BATCHES = 8
+"""Of the noise; with fewer nothing can be said of its tail."""
 
 CURVATURE_EXAMPLES = 8
 """Examples over which the curvature is measured, as in the study."""
@@ -40,6 +43,9 @@ class Subject:
         mini_batches: n mini-batches, each as its micro-batches.
         curvature: the batches whose mean loss has the curvature.
         seed: of everything random.
+        batch_norm: what BatchNorm layers normalise by where the curvature is measured.
+        left_out: how many batches of the last ``mini_batches`` were left out because of another size, in words; empty
+            if none.
     """
 
     name: str
@@ -50,6 +56,8 @@ class Subject:
     mini_batches: Callable[[int], Iterable[Iterable[Any]]]
     curvature: Sequence[Any]
     seed: int
+    batch_norm: BatchNorm = "calibrated"
+    left_out: Callable[[], str] = lambda: ""
 
 
 def subject_of_config(experiment: Experiment, source: str) -> Subject:
@@ -67,12 +75,23 @@ def subject_of_config(experiment: Experiment, source: str) -> Subject:
     problem = build_problem(experiment.model, experiment.data, experiment.task, seed, device)
     batch_size = (experiment.noise or NoiseSettings()).examples_per_batch(training.batch_size)
     draw = NoiseDraw(problem.train, batch_size, training.micro_batch_size, derive_seed(seed, "noise", 0))
-    curvature = fixed_batches(problem.train, experiment.hessian or HessianSettings(batch_size=CURVATURE_EXAMPLES), seed)
+    hessian = experiment.hessian or HessianSettings(batch_size=CURVATURE_EXAMPLES)
+    curvature = fixed_batches(problem.train, hessian, seed)
 
     def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor | float]:
         return problem.loss(model, to_device(batch, device))
 
-    return Subject(experiment.name, source, problem.model, loss, draw.reference, draw.mini_batches, curvature, seed)
+    return Subject(
+        name=experiment.name,
+        source=source,
+        model=problem.model,
+        loss=loss,
+        reference=draw.reference,
+        mini_batches=draw.mini_batches,
+        curvature=curvature,
+        seed=seed,
+        batch_norm=hessian.batch_norm_at(0),
+    )
 
 
 def subject_of_functions(model: str, data: str, loss: str, seed: int) -> Subject:
@@ -92,12 +111,12 @@ def subject_of_functions(model: str, data: str, loss: str, seed: int) -> Subject
     build, batches, loss_function = _imported(of_model, model), _imported(of_data, data), _imported(of_loss, loss)
     module = _built(of_model, build, derive_seed(seed, "init"))
 
-    def read(count: int, axis: str) -> Iterator[Any]:
-        return _batches(of_data, batches, count, derive_seed(seed, axis))
-
-    first = list(read(1, "curvature data"))
+    first = list(_batches(of_data, batches, 1, derive_seed(seed, "curvature data")))
     if not first:
         raise UserError(f"{of_data}: gave no batch")
+    size = batch_size(first[0])
+    reference = _EqualBatches(of_data, batches, size, derive_seed(seed, "reference data"), "reference gradient")
+    noise = _EqualBatches(of_data, batches, size, derive_seed(seed, "noise data"), "noise")
     _check_loss(of_loss, loss_function, module, first[0])
     return Subject(
         name=model.replace(":", "."),
@@ -105,11 +124,74 @@ def subject_of_functions(model: str, data: str, loss: str, seed: int) -> Subject
         model=module,
         loss=loss_function,
         # The reference may be the noise's own batches, if there are no more.
-        reference=lambda count: _at_least(of_data, read(count, "reference data"), count // 2, "reference gradient"),
-        mini_batches=lambda count: ([batch] for batch in _at_least(of_data, read(count, "noise data"), count, "noise")),
+        reference=lambda count: reference.read(count, count // 2),
+        mini_batches=lambda count: ([batch] for batch in noise.read(count, count)),
         curvature=first,
         seed=seed,
+        left_out=noise.left_out,
     )
+
+
+def batch_size(batch: Any) -> tuple[int, ...] | None:
+    """What tells batches of different sizes apart: the first dimension that all tensors of a batch share.
+
+    Of a list or tuple its length comes first: it may be a list of examples. None where the tensors share no dimension,
+    as in packed sequences.
+    """
+    if isinstance(batch, Mapping):
+        parts: Sequence[Any] = list(batch.values())
+    else:
+        parts = batch if isinstance(batch, tuple | list) else [batch]
+    sizes = {part.shape[0] for part in parts if isinstance(part, Tensor) and part.dim()}
+    if isinstance(batch, tuple | list):
+        return (len(batch), *(sizes if len(sizes) == 1 else ()))
+    return tuple(sizes) if len(sizes) == 1 else None
+
+
+class _EqualBatches:
+    """A user's batches without those whose size is not that of the first.
+
+    The gradient of a smaller batch has more noise, so a few of them among others look like a heavy tail. A DataLoader
+    ends with one unless ``drop_last=True``.
+    """
+
+    def __init__(self, option: str, batches: Any, size: tuple[int, ...] | None, seed: int, use: str) -> None:
+        self._option, self._batches, self._size, self._seed, self._use = option, batches, size, seed, use
+        self._equal = self._others = 0
+
+    def read(self, count: int, needed: int) -> Iterator[Any]:
+        """At most ``count`` batches of the first one's size.
+
+        Raises:
+            UserError: there are fewer than ``needed``, those of other sizes counted, or fewer than half of those.
+        """
+        self._equal = self._others = 0
+        for batch in _batches(self._option, self._batches, 2 * count, self._seed):
+            if batch_size(batch) == self._size:
+                self._equal += 1
+                yield batch
+            else:
+                self._others += 1
+            if self._equal == count:
+                return
+        if self._equal + self._others < needed:
+            raise UserError(
+                f"{self._option}: gave {self._equal + self._others} batches for the {self._use}, {needed} are needed; "
+                "each call must begin anew, and --batches asks for fewer"
+            )
+        if self._equal < max(FEWEST_BATCHES, needed / 2):
+            raise UserError(
+                f"{self._option}: only {self._equal} of {self._equal + self._others} batches for the {self._use} have "
+                "the size of the first; batches must be of one size, drop_last=True makes a DataLoader's so"
+            )
+
+    def left_out(self) -> str:
+        """What was left out, in words."""
+        if not self._others:
+            return ""
+        return (
+            f"{self._others} of {self._equal + self._others} batches left out of the noise: not of the first one's size"
+        )
 
 
 def _imported(option: str, name: str) -> Any:
@@ -152,18 +234,6 @@ def _batches(option: str, batches: Any, count: int, seed: int) -> Iterator[Any]:
             except Exception as error:
                 raise UserError(f"{option}: fetching batch {number + 1} failed: {_reason(error)}") from error
         yield batch
-
-
-def _at_least(option: str, batches: Iterable[Any], needed: int, what: str) -> Iterator[Any]:
-    given = 0
-    for batch in batches:
-        yield batch
-        given += 1
-    if given < needed:
-        raise UserError(
-            f"{option}: gave {given} batches for the {what}, {needed} are needed; "
-            "each call must begin anew, and --batches asks for fewer"
-        )
 
 
 def _check_loss(option: str, loss: Any, model: nn.Module, batch: Any) -> None:

@@ -117,3 +117,31 @@ class Fused(nn.Module):
         x = self.embedding(tokens)[:, None]
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             return self.head(scaled_dot_product_attention(x, x, x)[:, 0])
+
+
+def linear():
+    return nn.Sequential(nn.Linear(20, 6), nn.Tanh(), nn.Linear(6, 4))
+
+
+def even():
+    return _shapes([8] * 16)
+
+
+def last_is_smaller():
+    return _shapes([8] * 16 + [1])
+
+
+def smaller_between():
+    return _shapes([8, 3, *[8] * 8, 2, *[8] * 7, 5])
+
+
+def all_of_other_sizes():
+    return _shapes(range(2, 18))
+
+
+def _shapes(sizes):
+    """Batches of these sizes; those of 8 are the same, however many others there are between."""
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        drawn = generator if size == 8 else torch.Generator().manual_seed(size)
+        yield torch.randn(size, 20, generator=drawn), torch.arange(size) % 4

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 from whyadam.cli import app
 from whyadam.errors import UserError
+from whyadam.studies.diagnosis.subject import batch_size
 from whyadam.studies.summary import SummaryRow, write_summary
 
 MODULE = "parts_of_a_user"
@@ -81,14 +83,48 @@ def test_models_of_no_registry(
     assert found["cost"]["seconds"]["curvature"] > 0
     assert {one["measure"]: one["networks"] for one in found["comparisons"]}["js0"] == 8
     assert all(sentence in answer.stdout for sentence in found["in_words"])
-    assert ("BatchNorm does nothing" in answer.stdout) == (EXAMPLE in names)
+    assert ("BatchNorm was measured with calibrated statistics" in answer.stdout) == (EXAMPLE in names)
     if "Lstm" in names:
         assert path.with_name("diagnosis.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(("data", "left_out"), [("last_is_smaller", "1 of 17"), ("smaller_between", "3 of 19")])
+def test_batches_of_another_size_are_left_out_and_said(
+    user: Path, monkeypatch: pytest.MonkeyPatch, data: str, left_out: str
+) -> None:
+    """A DataLoader keeps a smaller last batch; its gradient is noisier, and Gaussian noise was called heavy."""
+    monkeypatch.setattr("whyadam.figures.predictors.draw_diagnosis", lambda *_: [])
+    found = []
+    for name, batches in (("even", "16"), (data, "17")):
+        answer = diagnose(*parts("linear", name, "image_loss"), "--batches", batches, "--out", name, blocks="2")
+        assert answer.exit_code == 0, answer.exception
+        found.append(json.loads((user / name / "diagnosis.json").read_text()))
+        assert ("left out of the noise" in answer.stdout) == (name != "even")
+    assert f"{left_out} batches left out of the noise" in answer.stdout
+    assert (found[0]["batches_left_out"], found[1]["batches_left_out"].split(" batches")[0]) == (None, left_out)
+    for key in ("noise_verdict", "tails", "distances", "imbalance"):
+        assert found[0][key] == found[1][key], key
+
+
+@pytest.mark.parametrize(
+    ("batch", "size"),
+    [
+        (torch.zeros(3, 5), (3,)),
+        ((torch.zeros(3, 5), torch.zeros(3)), (2, 3)),
+        ({"x": torch.zeros(3, 5), "labels": torch.zeros(3), "scale": torch.tensor(1.0)}, (3,)),
+        ([torch.zeros(4, 2), torch.zeros(7, 2)], (2,)),
+        ({"tokens": torch.zeros(30), "ends": torch.zeros(4)}, None),
+        ("text", None),
+    ],
+    ids=["tensor", "pair", "dictionary", "list of examples", "packed", "unknown"],
+)
+def test_what_counts_as_the_size_of_a_batch(batch: object, size: tuple[int, ...] | None) -> None:
+    """Lengths of sequences taken for numbers of examples: every batch would be another one."""
+    assert batch_size(batch) == size
+
+
 def test_the_same_seed_gives_the_same_numbers(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader that shuffles by torch's own stream makes every diagnosis another one."""
-    import torch
     from whyadam.studies.diagnosis.measuring import diagnose, make_plan
     from whyadam.studies.diagnosis.subject import subject_of_functions
 
@@ -119,6 +155,10 @@ def test_the_same_seed_gives_the_same_numbers(user: Path, monkeypatch: pytest.Mo
             "few: gave 2 batches for the reference gradient, 8 are needed",
         ),
         (("Lstm", "once", "token_loss"), "for the noise, 8 are needed; each call must begin anew"),
+        (
+            ("linear", "all_of_other_sizes", "image_loss"),
+            "only 1 of 16 batches for the reference gradient have the size of the first; batches must be of one size",
+        ),
         (("Lstm", "images", "token_loss"), f"--loss {MODULE}:token_loss: failed on the first batch: TypeError"),
         (("Lstm", "tokens", "mean_of_each"), "the loss should be a scalar tensor, not [4]; sum it over the batch"),
         (("Lstm", "tokens", "loss_alone"), "returned a Tensor, should return the summed loss and the number"),

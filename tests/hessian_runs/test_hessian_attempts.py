@@ -131,3 +131,20 @@ def test_a_process_that_fails_is_said_in_one_line(
     with pytest.raises(UserError, match=expected) as caught:
         measure_hessian(network, loss, batches, HessianSettings(processes=2), HessianRecord(tmp_path), build=build)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch_norm", ["calibrated", "batch"])
+def test_batch_norm_is_the_same_in_other_processes(mlp_config: dict[str, Any], tmp_path: Path, batch_norm: Any) -> None:
+    """Running statistics come with the weights; those of the batch must be switched on in each process."""
+    model = {"name": "vgg16", "layers": [1, 1, 1, 1, 1], "head": "small", "batch_norm": True}
+    experiment = parse_experiment(mlp_config | {"model": model}, "test")
+    parts = (experiment.model, experiment.data, experiment.task, experiment.seed)
+    problem = build_problem(*parts)
+    settings = HessianSettings(batch_size=4, tolerance=None, steps=2, probes=2, batch_norm=batch_norm)
+    batches = fixed_batches(problem.train, settings, 0)
+    records = [HessianRecord(tmp_path / str(processes)) for processes in (1, 2)]
+    for processes, record in zip((1, 2), records, strict=True):
+        chosen = settings.model_copy(update={"processes": processes, "blocks": ("classifier*", "features.1.*")})
+        measure_hessian(problem.model, problem.loss, batches, chosen, record, build=partial(build_problem, *parts))
+    assert contents(records[0]) == contents(records[1])
+    assert records[0].how(0)["batch_norm"] == batch_norm

@@ -23,6 +23,7 @@ def spectrum(probes: int = 2, nodes: int = 3, size: int = 50) -> Spectrum:
 
 EXACT = Spectrum(torch.tensor([[-1.0, 0.1, 2.0]]).double(), torch.full((1, 3), 1 / 3).double(), 3)
 MEASURES = BlockMeasures(50, 2.0, -1.0, 0.25, 0.125, 4.0, 3.0, 8.0)
+NOTE = ModelRow("outside_blocks", "", None, note="not measured")
 ADAM = {f"adam_{name}": value for name, value in asdict(MEASURES).items()}
 MEASUREMENT = HessianMeasurement(
     step=100,
@@ -34,7 +35,7 @@ MEASUREMENT = HessianMeasurement(
     ],
     distances=[DistanceRow("b", "a", "js_distance", "1%", 0.5, float("nan"))],
     adam_distances=[],
-    model=[ModelRow("js_distance", "1%", 0.5, 0.125), ModelRow("gradient_heterogeneity", "", 2.5)],
+    model=[ModelRow("js_distance", "1%", 0.5, 0.125), ModelRow("gradient_heterogeneity", "", 2.5), NOTE],
     how={"fingerprint": "f" * 16, "blocks": ["*"]},
 )
 
@@ -50,9 +51,10 @@ def test_the_columns_are_those_other_programs_rely_on(tmp_path: Path) -> None:
     assert lines(folder / "nodes.csv")[0] == "block,size,probe,node,weight"
     assert lines(folder / "distances.csv")[0] == "block_a,block_b,measure,sigma,value,noise_floor"
     assert lines(folder / "measures.csv") == [
-        "measure,sigma,value,noise_floor",
-        "js_distance,1%,0.5,0.125",
-        "gradient_heterogeneity,,2.5,",
+        "measure,sigma,value,noise_floor,note",
+        "js_distance,1%,0.5,0.125,",
+        "gradient_heterogeneity,,2.5,,",
+        "outside_blocks,,,,not measured",
     ]
     with (folder / "blocks.csv").open() as file:
         first, second = csv.DictReader(file)
@@ -134,3 +136,21 @@ def test_what_cannot_be_read_counts_as_not_done(tmp_path: Path) -> None:
     cache["a"] = EXACT
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:50])
     assert cache.get("a") is None
+
+
+def test_measures_of_an_older_record_are_read(tmp_path: Path) -> None:
+    """Recorded before there were notes."""
+    record = HessianRecord(tmp_path)
+    record.write(MEASUREMENT)
+    (record.path(100) / "measures.csv").write_text("measure,sigma,value,noise_floor\njs_distance,1%,0.5,0.125\na,,2,\n")
+    assert record.model(100) == [ModelRow("js_distance", "1%", 0.5, 0.125), ModelRow("a", "", 2.0)]
+
+
+@pytest.mark.parametrize("cell", ["high", "0.5.5"])
+def test_a_number_that_is_none_is_said_with_its_row(tmp_path: Path, cell: str) -> None:
+    record = HessianRecord(tmp_path)
+    record.write(MEASUREMENT)
+    (record.path(100) / "measures.csv").write_text(f"measure,sigma,value,noise_floor\na,,1,\nb,,{cell},\n")
+    with pytest.raises(UserError, match=r"measures\.csv: cannot be read: row 2, value: .*number") as caught:
+        record.model(100)
+    assert "\n" not in str(caught.value)

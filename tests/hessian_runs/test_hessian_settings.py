@@ -42,6 +42,7 @@ def test_the_last_step_is_reached_whatever_the_length() -> None:
         ({"tolerance": 1}, "hessian.tolerance"),
         ({"steps": 0}, "hessian.steps"),
         ({"processes": 0}, "hessian.processes"),
+        ({"batch_norm": "train"}, "hessian.batch_norm"),
     ],
 )
 def test_mistakes_are_said_with_their_key(mlp_config: dict[str, Any], hessian: dict[str, Any], expected: str) -> None:
@@ -77,3 +78,11 @@ def test_settings_are_read_without_torch() -> None:
     """A config is checked in a fraction of a second."""
     code = "import sys, whyadam.hessian.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, ("calibrated", "running")), ({"batch_norm": "batch"}, ("batch",) * 2)]
+)
+def test_batch_norm_is_calibrated_at_step_0_unless_given(given: dict[str, Any], expected: tuple[str, str]) -> None:
+    settings = HessianSettings.model_validate(given)
+    assert (settings.batch_norm_at(0), settings.batch_norm_at(10)) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_every_number_is_that_of_the_dense_matrix(
             eigenvalues = torch.linalg.eigvalsh(whole[here, here])
             torch.testing.assert_close(found[name].nodes[0], eigenvalues, rtol=0, atol=1e-10 * float(whole.abs().max()))
     measures = {row.measure: row.value for row in record.model(3) if row.sigma == ""}
+    assert not any(row.note for row in record.model(3))
     step = gradient / scale
     inside = torch.block_diag(*[matrix[a:b, a:b] for a, b in pairwise(ends)])
     expected = {
@@ -134,3 +136,89 @@ def test_a_loss_that_is_no_number_is_no_curvature(
     with pytest.raises(FloatingPointError) as caught:
         measure_hessian(network, loss, batches, HessianSettings(), HessianRecord(tmp_path))
     assert isinstance(caught.value, UserError)
+
+
+def notes(record: HessianRecord) -> dict[tuple[str, str], str]:
+    """Why measures have no value, by measure and sigma."""
+    assert all(row.value is not None or row.note for row in record.model(0))
+    return {(row.measure, row.sigma): row.note for row in record.model(0) if row.value is None}
+
+
+def test_a_measure_that_cannot_be_had_says_why(
+    network: nn.Module, batches: list[dict[str, Tensor]], loss: Any, tmp_path: Path
+) -> None:
+    """A row that vanishes is taken for one that was never asked for."""
+    records = [HessianRecord(tmp_path / name) for name in ("blocks", "weights", "one", "flat")]
+    measure_hessian(network, loss, batches, HessianSettings(), records[0])
+    assert notes(records[0]) == {("outside_blocks", ""): "the full Hessian was not measured: hessian.full=true"}
+    measure_hessian(network, loss, batches, HessianSettings(full=True), records[1])
+    assert "do not have all parameters" in notes(records[1])["outside_blocks", ""]
+    measure_hessian(network, loss, batches, HessianSettings(blocks="0.weight", adam=True), records[2])
+    few = notes(records[2])
+    assert few["js_distance", "1%"] == few["adam_scale_free_wasserstein1", ""] == "fewer than two blocks"
+    assert few["gradient_heterogeneity", ""].startswith("fewer than two blocks have a gradient")
+    assert len([name for name, sigma in few if "distance" in name]) == 6
+
+    def flat(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        total, count = loss(model, batch)
+        return 0 * total + 0 * model[0].weight.sum(), count
+
+    measure_hessian(network, flat, batches, HessianSettings(blocks="default", full=True), records[3])
+    nothing = notes(records[3])
+    assert nothing["directional_sharpness_sgd", ""] == "the step along which it is measured is zero"
+    assert nothing["outside_blocks", ""] == "a Hessian that is zero has no curvature to share out"
+    expected = "fewer than two blocks, without 4 blocks whose Hessian is zero"
+    assert nothing["scale_free_js_distance", "1%"] == expected
+
+
+def test_blocks_left_out_of_a_mean_are_said(
+    network: nn.Module, batches: list[dict[str, Tensor]], loss: Any, tmp_path: Path
+) -> None:
+    """A classifier that starts at zero: the blocks below it have no curvature, so the mean is over fewer pairs."""
+    with torch.no_grad():
+        network[3].weight.zero_()
+    record = HessianRecord(tmp_path)
+    measure_hessian(network, loss, batches, HessianSettings(blocks="default"), record)
+    rows = {(row.measure, row.sigma): row for row in record.model(0)}
+    assert rows["scale_free_js_distance", "1%"].note == "without 2 blocks whose Hessian is zero"
+    assert rows["js_distance", "1%"].note == ""
+
+
+class Normalised(nn.Module):
+    """Five inputs, BatchNorm, three outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_batch_norm_is_calibrated_before_training_and_recorded(
+    batches: list[dict[str, Tensor]], loss: Any, network: nn.Module, tmp_path: Path
+) -> None:
+    """Spectra, sharpness and Adam's preconditioner of a step 0 are those of statistics set by hand."""
+    torch.manual_seed(0)
+    model, record, by_hand = Normalised().double(), HessianRecord(tmp_path / "a"), HessianRecord(tmp_path / "b")
+    running = copy.deepcopy(model)
+    measure_hessian(model, loss, batches[:1], HessianSettings(adam=True), record)
+    assert record.how(0)["batch_norm"] == "calibrated"
+    assert all(torch.equal(value, running.state_dict()[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        inputs = model.layers[0](batches[0]["x"])
+        running.layers[1].running_mean.copy_(inputs.mean(0))
+        running.layers[1].running_var.copy_(inputs.var(0))
+    measure_hessian(running, loss, batches[:1], HessianSettings(adam=True, batch_norm="running"), by_hand)
+    assert by_hand.how(0)["batch_norm"] == "running"
+    for adam in (False, True):
+        found, expected = record.spectra(0, adam=adam), by_hand.spectra(0, adam=adam)
+        for name, spectrum in expected.items():
+            torch.testing.assert_close(found[name].nodes, spectrum.nodes)
+    for row, other in zip(record.model(0), by_hand.model(0), strict=True):
+        assert (row.measure, row.note) == (other.measure, other.note)
+        assert row.value is None or row.value == pytest.approx(other.value, rel=1e-6)
+    measure_hessian(model, loss, batches, HessianSettings(), record, step=7)
+    assert record.how(7)["batch_norm"] == "running"
+    measure_hessian(network, loss, batches, HessianSettings(), record, step=8)
+    assert "batch_norm" not in record.how(8), "there is none in the network"
