@@ -39,6 +39,7 @@ from .verdicts import (
     ACROSS,
     COORDINATES,
     FAMILIES,
+    NORM_SHARES,
     NORMS,
     PROJECTIONS,
     Departure,
@@ -165,6 +166,7 @@ class NoiseSample:
         coordinates: number of sampled coordinates.
         norm_unit: what projections and norms were divided by.
         sparse_fraction: estimated share of all coordinates that are not dense, the constant ones among them.
+        basis: number of rows of the basis.
         tails: by family, its largest values and those that ``judge_variance`` compares with a log-normal tail.
     """
 
@@ -173,6 +175,7 @@ class NoiseSample:
     coordinates: int
     norm_unit: float
     sparse_fraction: float
+    basis: int
     tails: Mapping[str, tuple[Tail, Tail | None]]
 
     @property
@@ -255,6 +258,7 @@ def prepare(noise: ArrayLike, sketch: ArrayLike | None = None, *, seed: int) -> 
         coordinates=count,
         norm_unit=norm_unit,
         sparse_fraction=1 - dense / max(1, count) * len(varying) / matrix.shape[1],
+        basis=len(basis),
         tails=_tails(matrix, whole, projections, norm_unit, generator),
     )
 
@@ -397,8 +401,8 @@ def tail_report(noise: ArrayLike, *, sketch: ArrayLike | None = None, seed: int 
 
     Args:
         noise: ``[batches, coordinates]``: each row is the gradient of one mini-batch (or one example) minus the
-            reference gradient, at the same weights. The rows must be independent draws: Gaussian rows that follow each
-            other as in an autoregression are called heavy. At least 8 batches; 64 give sharp answers.
+            reference gradient, at the same weights. The rows must be independent draws: Gaussian rows of an
+            autoregression may be called light or heavy. At least 8 batches; 64 give sharp answers.
         sketch: ``[batches, width]``: random signed sums over all coordinates, where ``noise`` holds only some of them.
             Norms and projections are then those of the sketch (see ``Reduction``).
         seed: chooses the measured coordinates, the random projections and the surrogates.
@@ -472,7 +476,9 @@ def measure_tail(
             least = min(candidates, key=lambda row: math.inf if row.ci_high is None else row.ci_high)
             indices[family] = replace(least, statistic=f"{family}/tail_index", verdict=None)
         own = [_interval(row) for row in candidates] if family == NORMS else []
-        if family in sample.tails and (variance := judge_variance(*sample.tails[family], own)) is not None:
+        lengths = np.linalg.norm(sample.rows[-sample.basis :], axis=0, keepdims=True)
+        norms = Tail.of(lengths, NORM_SHARES[0]) if own else None
+        if family in sample.tails and (variance := judge_variance(*sample.tails[family], own, norms)) is not None:
             variances[family] = variance
     return TailMeasurement(rows, found, indices, variances)
 

@@ -33,7 +33,7 @@ from .statistics import Array
 CHUNK_VALUES = 200_000
 """Surrogates are made and measured in stacks of about this many values, which fit a processor's cache."""
 
-MOST_FOR_MATRICES = 256
+MOST_FOR_MATRICES = 128
 """Up to so many batches a matrix product is faster than a fast transform."""
 
 

@@ -160,7 +160,10 @@ FURTHEST, FURTHER = 4, 8
 WIDEST = 0.05
 """Power law and log-normal tail are told apart over this share of the values."""
 
-SHARES = (0.05, 0.02, 0.01)
+SHARES = (WIDEST, 0.02, 0.01)
+NORM_SHARES = (0.2, 0.1, 0.05)
+"""The same of the norms themselves, which are few."""
+
 FEWEST_EXTREMES = 8
 POWER_LAW_QUANTILE, LOG_NORMAL_QUANTILE = float(ndtri(0.999)), float(ndtri(0.95))
 
@@ -182,11 +185,11 @@ class Tail:
     count: int
 
     @classmethod
-    def of(cls, series: Array) -> Tail:
+    def of(cls, series: Array, share: float = WIDEST) -> Tail:
         """That of ``[series, batches]``; as much of it as is looked at."""
         count = series.shape[-1]
         magnitudes = np.abs(series).ravel()
-        kept = min(magnitudes.size, 1 + max(round(WIDEST * magnitudes.size), FURTHER * count))
+        kept = min(magnitudes.size, 1 + max(round(share * magnitudes.size), FURTHER * count))
         places = np.argpartition(magnitudes, magnitudes.size - kept)[-kept:]
         places = places[np.argsort(-magnitudes[places], kind="stable")]
         with np.errstate(divide="ignore"):
@@ -199,6 +202,10 @@ class Tail:
         batches = np.concatenate([tail.batches for tail in tails])
         order = np.argsort(-logarithms, kind="stable")
         return cls(logarithms[order], batches[order], sum(tail.values for tail in tails), tails[0].count)
+
+    def is_spread(self, k: int) -> bool:
+        """Whether the k largest values come from half of the batches or more, not from a few that are large as such."""
+        return 2 * len(np.unique(self.batches[:k])) >= self.count
 
     def index(self, k: int) -> tuple[float, float, float]:
         """Hill's index from the k largest values with its 95 % interval, which is as wide as the batches depend."""
@@ -254,23 +261,28 @@ class Variance:
     verdict: Verdict
 
 
-def judge_variance(values: Tail, standardised: Tail | None, own: Sequence[Interval] = ()) -> Variance | None:
+def judge_variance(
+    values: Tail, standardised: Tail | None, own: Sequence[Interval] = (), norms: Tail | None = None
+) -> Variance | None:
     """Whether the variance is infinite.
 
     E‖x‖² = Σ_j E x_j², so the largest coordinates, in the unit of the norm, are the norm's own extremes: their index is
     the norm's, from many times as many values. The variance is infinite if
 
-    - the interval of the index at 4n or at 8n of n batches lies below 2, and none of ``own`` lies above 2;
+    - the interval of the index at 4n or at 8n of n batches lies below 2, and not all of ``own`` lie above 2;
     - the standardised values, over a range of k up to 5 % of them, bend no more than a power law does (0.1 % level for
       each k, one side) and less than a log-normal tail does (5 % level, one side).
 
-    It is finite if an index lies above 2 or the tail bends as a log-normal one does; what remains is undecided.
+    It is also infinite if all of ``own`` lie below 2 and the norms themselves pass the second test, which takes
+    thousands of batches. It is finite if all of ``own`` or the index at 4n lie above 2, or the tail bends as a
+    log-normal one does. What remains is undecided, such as values of which the largest come from a few batches.
 
     Args:
         values: in the unit in which they add up.
         standardised: the values that carry the noise, each divided by the scale of its coordinate; None if there is no
             such scale.
         own: intervals of the index of the norms themselves, over a range of k.
+        norms: the norms themselves.
 
     Returns:
         None if there are too few values.
@@ -281,23 +293,32 @@ def judge_variance(values: Tail, standardised: Tail | None, own: Sequence[Interv
         return None
     indices = [values.index(k) for k in ks]
     index, low, high = min(indices, key=lambda found: found[2])
-    bent, told_apart = _shape(standardised)
+    spread = values.is_spread(ks[0])
+    bent, told_apart = _shape(standardised, SHARES)
+    norms_bent, norms_told_apart = _shape(norms, NORM_SHARES)
     verdict: Verdict = "undecided"
-    if bent or any(found[1] > 2 for found in indices) or any(ends[0] > 2 for ends in own):
+    if own and all(ends[0] > 2 for ends in own):
         verdict = "finite_variance"
-    elif high < 2 and told_apart:
+    elif own and all(ends[1] < 2 for ends in own) and norms_told_apart and not norms_bent:
+        verdict = "infinite_variance"
+    elif spread and (bent or indices[0][1] > 2):
+        verdict = "finite_variance"
+    elif spread and high < 2 and told_apart:
         verdict = "infinite_variance"
     return Variance(index, low, high, verdict)
 
 
-def _shape(tail: Tail | None) -> tuple[bool, bool]:
+def _shape(tail: Tail | None, shares: Sequence[float]) -> tuple[bool, bool]:
     """Whether a tail bends more than that of a power law, and whether it bends less than that of a log-normal law."""
     if tail is None:
         return False, False
-    ks = {round(share * tail.values): share for share in SHARES} | {FURTHEST * tail.count: 0.0}
-    widest = max(FEWEST_EXTREMES, round(WIDEST * tail.values))
-    usable = [k for k in ks if FEWEST_EXTREMES <= k <= widest and k < len(tail.logarithms)]
-    usable = [k for k in usable if np.isfinite(tail.logarithms[k])]
+    ks = [round(share * tail.values) for share in shares]
+    furthest = FURTHEST * tail.count
+    usable = [
+        k
+        for k in (*ks, *([furthest] if furthest < ks[0] else []))
+        if FEWEST_EXTREMES <= k < len(tail.logarithms) and np.isfinite(tail.logarithms[k])
+    ]
     if not usable:
         return False, False
     variations = {k: tail.variation(k) for k in usable}

@@ -39,11 +39,23 @@ def test_projections_rotate_with_the_coordinates() -> None:
         np.testing.assert_allclose(stack[:, -1], np.einsum("srb,r->sb", stack[:, :-1], direction), atol=1e-12)
 
 
-def test_stacks_do_not_change_the_surrogates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However large the stacks are, there are as many surrogates as asked for."""
-    noise = np.random.default_rng(4).standard_normal((16, 6))
-    monkeypatch.setattr("whyadam.noise.surrogates.CHUNK_VALUES", 2 * noise.size)
-    assert gaussian_surrogates(noise, 7).shape == (7, 16, 6)
+@pytest.mark.parametrize("batches", [16, 200])
+def test_surrogates_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """Not on how many are made, on how they are cut into stacks, or on the coordinates beside a coordinate."""
+    noise = np.random.default_rng(4).standard_normal((batches, 6))
+    everything = gaussian_surrogates(noise, 7, seed=3)
+    np.testing.assert_array_equal(gaussian_surrogates(noise, 4, seed=3), everything[:4])
+    np.testing.assert_allclose(gaussian_surrogates(noise[:, 2:5], 7, seed=3), everything[..., 2:5], atol=1e-12)
+    for values in (1, 2 * noise.size, 5 * noise.size):
+        monkeypatch.setattr("whyadam.noise.surrogates.CHUNK_VALUES", values)
+        np.testing.assert_array_equal(gaussian_surrogates(noise, 7, seed=3), everything)
+
+
+def test_matrices_and_fast_transforms_make_the_same_surrogates(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(5).standard_normal((24, 5))
+    by_matrices = gaussian_surrogates(noise, 6, seed=1)
+    monkeypatch.setattr("whyadam.noise.surrogates.MOST_FOR_MATRICES", 0)
+    np.testing.assert_allclose(gaussian_surrogates(noise, 6, seed=1), by_matrices, atol=1e-12)
 
 
 @pytest.mark.parametrize("law", ["one outlier", "Cauchy", "signs"])

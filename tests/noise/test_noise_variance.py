@@ -60,6 +60,20 @@ def test_noise_scale_without_bias_over_many_references(holds: bool) -> None:
     assert estimate.squared_gradient == pytest.approx(gradient @ gradient, abs=0.06)
 
 
+@pytest.mark.parametrize("reference_examples", [3, 7])
+def test_noise_scale_of_a_finite_population_over_all_batches_and_references(reference_examples: int) -> None:
+    """Every reference of 3 (or all 7) of 7 examples with every batch of 2: trace and gradient come out exactly."""
+    references = [EXAMPLES[list(chosen)].mean(axis=0) for chosen in combinations(range(7), reference_examples)]
+    batches = [EXAMPLES[list(chosen)].mean(axis=0) for chosen in combinations(range(7), 2)]
+    norms = [np.linalg.norm(batch - reference) for batch in batches for reference in references]
+    reference_norm = np.sqrt(np.mean([reference @ reference for reference in references]))
+    estimate = gradient_noise_scale(
+        norms, float(reference_norm), batch_size=2, reference_examples=reference_examples, population=7
+    )
+    assert estimate.trace == pytest.approx(TRACE)
+    assert estimate.squared_gradient == pytest.approx(MEAN @ MEAN)
+
+
 def test_a_gradient_that_cannot_be_told_from_zero_has_an_infinite_scale() -> None:
     estimate = gradient_noise_scale(NORMS, 0.1, batch_size=1, reference_examples=100)
     assert estimate.squared_gradient < 0
@@ -71,6 +85,10 @@ def test_a_gradient_that_cannot_be_told_from_zero_has_an_infinite_scale() -> Non
     [
         ({"batch_size": 0, "reference_examples": 9}, "batch_size: 0 must be at least 1"),
         ({"batch_size": 9, "reference_examples": 9}, "reference_examples: 9 must be more than the batch size 9"),
+        (
+            {"batch_size": 2, "reference_examples": 9, "population": 8},
+            "population: 8 must be more than the batch size and at least reference_examples",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(arguments: dict[str, int], message: str) -> None:

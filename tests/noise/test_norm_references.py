@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from whyadam.noise import effective_dimension, gaussian_norms, stable_norms, tail_index
+from whyadam.noise.measure import size_rows
+from whyadam.noise.sketch import Reduction
 
 NORMS = np.random.default_rng(0).uniform(2, 6, 1000)
 
@@ -51,6 +54,35 @@ def test_effective_dimension_of_few_batches_is_not_limited_by_their_number() -> 
     """A sample covariance of 64 batches has rank 63; the estimate must not."""
     noise = np.random.default_rng(2).standard_normal((64, 2000))
     assert effective_dimension(noise) == pytest.approx(2000, rel=0.15)
+
+
+@pytest.mark.parametrize(("dimension", "tolerance"), [(2000, 0.15), (20_000, 0.25), (100_000, 0.6)])
+def test_effective_dimension_is_not_limited_by_the_sketch(dimension: int, tolerance: float) -> None:
+    """Through the public path: one parameter, reduced and described; at most 64 batches and 32,749 sums."""
+    generator = torch.Generator().manual_seed(dimension)
+    noise = [[torch.randn(16, dimension, generator=generator)] for _ in range(4)]
+    reduced = Reduction({"weight": torch.zeros(dimension)}, 10, seed=0).reduce(noise)
+    assert list(reduced) == ["weight", "all"]
+    for scope in reduced.values():
+        assert scope.sketch.shape == (64, min(dimension, 32_749))
+        (row,) = [row for row in size_rows(scope, seed=0) if row.statistic == "effective_dimension"]
+        assert row.value == pytest.approx(dimension, rel=tolerance)
+        assert effective_dimension(scope.sketch) <= scope.sketch.shape[1]
+
+
+def test_effective_dimension_of_a_sketch_is_unbiased_over_its_signs() -> None:
+    """Unequal scales whose dimension is known, 150, in a layer of 5,000 coordinates that a narrow sketch folds."""
+    scales = np.zeros(5000)
+    scales[np.random.default_rng(3).choice(5000, 150, replace=False)] = 1
+    noise = torch.from_numpy(np.random.default_rng(4).standard_normal((200, 5000)) * scales)
+    layers = {f"layer{number}": torch.zeros(5000 if number == 0 else 1) for number in range(129)}
+    stack = [noise, *[torch.zeros(200, 1, dtype=noise.dtype)] * 128]
+    found = []
+    for seed in range(10):
+        layer = Reduction(layers, 1, seed=seed).reduce([stack])["layer0"]
+        assert layer.sketch.shape[1] == 1021
+        found.append(effective_dimension(layer.sketch, size=layer.size))
+    assert np.mean(found) == pytest.approx(150, rel=0.04)
 
 
 @pytest.mark.parametrize(

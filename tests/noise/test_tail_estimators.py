@@ -174,6 +174,12 @@ def test_moment_standard_error_fits_light_tails_too() -> None:
         ("hill", np.arange(1, 51), {"k": 50}, "k: 50 must be a whole number in 1..49 for this sample"),
         ("hill", np.arange(1, 51), {"k": 2.5}, "k: 2.5 must be a whole number in 1..49 for this sample"),
         ("ecf", np.arange(50), {"k": 5}, "ecf: unknown option k"),
+        (
+            "block",
+            np.r_[np.zeros(40), np.arange(1, 21)],
+            {},
+            "block: 40 of the 60 samples are exactly zero, their sums tell no tail index",
+        ),
         ("mcculloch", np.ones(50), {}, "mcculloch: too many of the 50 samples are equal or zero to find a tail index"),
         ("moment", np.ones(50), {}, "moment: too many of the 50 samples are equal or zero to find a tail index"),
     ],

@@ -17,6 +17,7 @@ BATCHES, WIDTH = 64, 200
 COORDINATES = "across_iterations/dense_coordinate"
 ACROSS = "across_coordinates/dense_coordinate"
 NORM = "across_iterations/norm"
+FAMILIES = ("norms", "projections", "coordinates", "across_coordinates")
 
 
 def by_name(noise: np.ndarray, seed: int = 0) -> dict[str, TailRow]:
@@ -32,13 +33,17 @@ def test_rows_have_the_columns_of_the_noise_file_and_are_named_once() -> None:
     columns = ["statistic", "value", "ci_low", "ci_high", "control_low", "control_high", "verdict"]
     assert [field.name for field in fields(TailRow)] == columns
     assert len({row.statistic for row in rows}) == len(rows)
-    assert rows[-1].statistic == "overall"
+    families = [row.statistic for row in rows if row.statistic in FAMILIES]
+    assert families == list(FAMILIES)
+    assert rows[0].statistic == "norms"
     csv.DictWriter(io.StringIO(), columns).writerows(asdict(row) for row in rows)
 
 
 def test_every_tail_statistic_stands_beside_its_control() -> None:
-    """Each row but the last has an interval and a control in ascending order; each axis is in its name."""
-    for row in tail_report(gaussian())[:-1]:
+    """Each row but those of families has an interval and a control in ascending order; each axis is in its name."""
+    for row in tail_report(gaussian()):
+        if row.statistic.split("/")[0] in FAMILIES and row.statistic.count("/") < 2:
+            continue
         assert row.statistic.startswith(("across_iterations/", "across_coordinates/"))
         if not row.statistic.endswith("sparse_fraction"):
             assert None not in (row.ci_low, row.ci_high, row.control_low, row.control_high)
@@ -54,6 +59,17 @@ def test_the_statistics_of_the_literature_are_there() -> None:
         assert {f"{family}/{name}" for name in ("kurtosis", "max_share")} <= names
     extremes = {f"{NORM}/{name}" for name in ("hill_0.05", "hill_0.1", "hill_0.2", "moment_0.2", "pickands_0.1")}
     assert extremes | {f"{NORM}/quantile_0.5", f"{NORM}/max_share", f"{NORM}/dispersion"} <= names
+    assert f"{NORM}/sd_over_mean" in names
+
+
+def test_every_family_has_an_effect_beside_its_p_value() -> None:
+    rows = by_name(np.random.default_rng(20).standard_t(3, (BATCHES, WIDTH)))
+    for family in FAMILIES:
+        assert 0 < rows[family].value <= 1
+        index, variance = rows[f"{family}/tail_index"], rows[f"{family}/variance"]
+        assert index.ci_low < index.value < index.ci_high
+        assert variance.ci_low < variance.value < variance.ci_high
+        assert variance.verdict in ("finite_variance", "infinite_variance", "undecided")
 
 
 def test_norm_rows_are_those_of_the_norms() -> None:
@@ -63,6 +79,7 @@ def test_norm_rows_are_those_of_the_norms() -> None:
     assert rows[f"{NORM}/quantile_0.5"].value == pytest.approx(np.quantile(norms, 0.5, method="hazen"), rel=1e-4)
     assert rows[f"{NORM}/max_share"].value == pytest.approx((norms**2).max() / (norms**2).sum(), rel=1e-4)
     assert rows[f"{NORM}/dispersion"].value == pytest.approx((norms**4).mean() / (norms**2).mean() ** 2 - 1, rel=1e-3)
+    assert rows[f"{NORM}/sd_over_mean"].value == pytest.approx(norms.std() / norms.mean(), rel=1e-3)
 
 
 def test_coordinate_rows_are_means_over_the_coordinates() -> None:
@@ -102,16 +119,18 @@ def test_tensors_and_single_precision_are_accepted() -> None:
 
 
 def test_the_p_value_is_the_rank_among_the_surrogates() -> None:
-    assert tail_report(gaussian())[-1].value > 1 / 120
-    heavy = tail_report(np.random.default_rng(6).standard_t(2, (BATCHES, WIDTH)))[-1]
-    assert heavy.value == pytest.approx(1 / 120)
+    """Two sides, 999 surrogates, and Holm's factor for the four families."""
+    assert by_name(gaussian())["coordinates"].value > 8 / 1000
+    heavy = by_name(np.random.default_rng(6).standard_t(2, (BATCHES, WIDTH)))
+    assert heavy["coordinates"].value == pytest.approx(2 / 1000 * 4)
 
 
 def test_heavy_across_iterations_only() -> None:
     """One random factor a batch: Gaussian across the coordinates of a batch, heavy across the batches."""
     factor = 1 / np.sqrt(np.random.default_rng(7).chisquare(3, (BATCHES, 1)) / 3)
     rows = by_name(gaussian(8, width=2000) * factor)
-    assert rows["overall"].verdict == "heavy"
+    assert rows["norms"].verdict == rows["coordinates"].verdict == "heavy"
+    assert rows["across_coordinates"].verdict == "gaussian"
     assert rows["across_iterations/coordinate/kurtosis"].verdict == "heavy"
     assert rows[f"{NORM}/dispersion"].verdict == "heavy"
     assert rows[f"{ACROSS}/hill_0.05"].value > 4
@@ -150,7 +169,8 @@ def test_a_sketch_stands_for_the_norms_and_projections() -> None:
     alone, whole = by_name(kept), by_name(heavy)
     assert rows[f"{NORM}/hill_0.1"].value == pytest.approx(whole[f"{NORM}/hill_0.1"].value, rel=1e-4)
     assert rows[f"{COORDINATES}/ecf"].value == alone[f"{COORDINATES}/ecf"].value
-    assert (alone["overall"].verdict, rows["overall"].verdict) == ("gaussian", "heavy")
+    assert (alone["norms"].verdict, alone["coordinates"].verdict) == ("gaussian", "gaussian")
+    assert (rows["norms"].verdict, rows["coordinates"].verdict) == ("heavy", "gaussian")
 
 
 def test_the_noise_is_its_own_sketch() -> None:
@@ -161,7 +181,8 @@ def test_the_noise_is_its_own_sketch() -> None:
 def test_coordinates_that_never_vary_leave_the_sketch_to_be_measured() -> None:
     """The kept coordinates of a large embedding may all belong to tokens that no batch had."""
     rows = {row.statistic: row for row in tail_report(np.zeros((BATCHES, 5)), sketch=gaussian(5))}
-    assert rows["overall"].verdict == "gaussian"
+    assert rows["norms"].verdict == rows["projections"].verdict == "gaussian"
+    assert "coordinates" not in rows
     assert rows["across_iterations/coordinate/sparse_fraction"].value == 1
     assert not any(name.startswith((COORDINATES, ACROSS)) for name in rows)
 

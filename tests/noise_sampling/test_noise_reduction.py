@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from whyadam.noise.sketch import ALL, SKETCH_WIDTH, Reduction
+from whyadam.noise.sketch import ALL, Reduction
 
 SHAPES = {"embedding": (500, 6), "weight": (40, 30), "bias": (40,)}
 LAYERS = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
@@ -45,14 +45,18 @@ def test_the_sketch_of_a_small_scope_keeps_all_inner_products() -> None:
 
 
 @pytest.mark.parametrize("scope", ["embedding", "weight", ALL])
-def test_the_sketch_of_a_large_scope_keeps_norms_nearly_and_without_bias(scope: str) -> None:
-    """Over the choice of signs the mean squared ratio is 1, and its deviation about √(2/1021) at most."""
+def test_the_sketch_of_a_large_scope_keeps_norms_nearly_and_without_bias(
+    scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the choice of signs the mean squared ratio is 1, and its deviation about √(2/width) at most."""
+    monkeypatch.setattr("whyadam.noise.sketch.WIDTHS", (101,))
+    monkeypatch.setattr("whyadam.noise.sketch.SKETCH_WIDTH", 101)
     noise = make_noise(1)
     whole = float(np.linalg.norm(flat(noise)[scope]) ** 2)
-    ratios = [
-        float((Reduction(LAYERS, 1, seed).reduce([noise])[scope].sketch ** 2).sum()) / whole for seed in range(60)
-    ]
-    assert np.std(ratios) < 1.5 * (2 / SKETCH_WIDTH) ** 0.5
+    sketches = [Reduction(LAYERS, 1, seed).reduce([noise])[scope].sketch for seed in range(60)]
+    assert {sketch.shape for sketch in sketches} == {(1, 101)}
+    ratios = [float((sketch**2).sum()) / whole for sketch in sketches]
+    assert np.std(ratios) < 1.5 * (2 / 101) ** 0.5
     assert np.mean(ratios) == pytest.approx(1, abs=4 * np.std(ratios) / 60**0.5)
 
 
@@ -64,6 +68,28 @@ def test_the_sketch_is_linear() -> None:
     ours, one, other = (reduction.reduce([noise]) for noise in (sum_of_both, first, second))
     for scope in ours:
         np.testing.assert_allclose(ours[scope].sketch, 2 * one[scope].sketch - other[scope].sketch, atol=1e-4)
+
+
+def test_samples_of_unequal_size_get_equal_variance() -> None:
+    """A mean over n terms has variance 1/n; the mean of the squared norms is that of the mean size."""
+    noise = make_noise(4)
+    reduction = Reduction(LAYERS, 10, seed=0)
+    equal, plain = reduction.reduce([noise], [7.0] * 4), reduction.reduce([noise])
+    np.testing.assert_array_equal(equal[ALL].norms, plain[ALL].norms)
+    weighted = reduction.reduce([noise], [1.0, 2.0, 3.0, 2.0])
+    for name in ("norms", "coordinates", "sketch"):
+        ours, before = getattr(weighted[ALL], name), getattr(plain[ALL], name)
+        np.testing.assert_allclose((ours.T / before.T).T[before != 0].min(), 0.5**0.5, rtol=1e-5)
+        np.testing.assert_allclose((ours.T / before.T).T[before != 0].max(), 1.5**0.5, rtol=1e-5)
+
+
+def test_the_layers_share_a_number_of_sums() -> None:
+    few = Reduction({"a": torch.zeros(40_000)}, 1, seed=0).reduce([[torch.ones(1, 40_000)]])
+    many = Reduction(dict.fromkeys(map(str, range(62)), torch.zeros(3000)), 1, seed=0)
+    kept = many.reduce([[torch.ones(1, 3000)] * 62])
+    assert (few["a"].sketch.shape[1], few[ALL].sketch.shape[1]) == (32_749, 32_749)
+    assert (kept["0"].sketch.shape[1], kept[ALL].sketch.shape[1]) == (2039, 32_749)
+    assert (kept["0"].size, kept[ALL].size) == (3000, 62 * 3000)
 
 
 def test_the_same_seed_keeps_the_same() -> None:
