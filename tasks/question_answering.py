@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from ..data.base import Key, Question, Questions
-from ..data.tokenization import Tokenizer, warn_of_unknown
+from ..data.tokenization import warn_of_unknown
 from ..models.base import Head
 from .base import Batch, Scores, Task, TaskSettings, forward
 from .cross_entropy import summed_cross_entropy, widened
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from ..data.tokenization import Tokenizer
 
 
 class QuestionAnswering(TaskSettings):
@@ -57,6 +59,10 @@ class QuestionAnswering(TaskSettings):
             ContextChunks(questions, data.tokenizer, self.max_length, self.stride)
             for questions in (data.train, data.evaluation)
         )
+        for name, chunks in (("training", train.chunks), ("evaluation", evaluation.chunks)):
+            unknown = sum(int((chunk.input_ids == data.tokenizer.unknown_id).sum()) for chunk in chunks)
+            tokens = sum(len(chunk.input_ids) for chunk in chunks)
+            warn_of_unknown(unknown, tokens, f"the {name} part's questions and contexts")
         head = Head("question_answering", data.tokenizer.vocab_size)
         return SpanTask(head, train, evaluation, self.max_answer_length)
 
@@ -148,8 +154,6 @@ class ContextChunks:
     def __init__(self, questions: Sequence[Question], tokenizer: Tokenizer, max_length: int, stride: int) -> None:
         self.questions = questions
         self.chunks = list(cut_contexts(questions, tokenizer, max_length, stride))
-        unknown = sum(int((chunk.input_ids == tokenizer.unknown_id).sum()) for chunk in self.chunks)
-        warn_of_unknown(unknown, sum(len(chunk.input_ids) for chunk in self.chunks), "the questions and contexts")
         self._pad_id = tokenizer.pad_id
 
     def __len__(self) -> int:

@@ -245,5 +245,7 @@ def test_unknown_tokens_of_questions_are_told(cache: Path) -> None:
     tokenizer = trained("when was the tower built in 1889?", tokenizer="char")
     question = Question("0", "ЖЖЖ in 1889", "when?", ("1889",), (7,))
     settings = TASKS["question_answering"].model_validate({"max_length": 64, "stride": 16})
-    with pytest.warns(UserWarning, match=r"^data.tokenizer: 15.8% of the tokens of the questions and contexts"):
+    with pytest.warns(
+        UserWarning, match=r"^data.tokenizer: 15.8% of the tokens of the (training|evaluation) part's questions"
+    ):
         settings.bind(Questions([question], [question], tokenizer), seed=0)
