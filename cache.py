@@ -23,7 +23,7 @@ CHECKED_BYTES = 2**26
 
 def cache_folder() -> Path:
     """``$WHYADAM_CACHE``, or the folder that the operating system has for caches."""
-    return Path(os.environ.get("WHYADAM_CACHE") or platformdirs.user_cache_dir("whyadam")).expanduser()
+    return _expanded(os.environ.get("WHYADAM_CACHE") or platformdirs.user_cache_dir("whyadam"))
 
 
 def content_digest(*parts: str) -> str:
@@ -98,10 +98,10 @@ def candidates(path: str | Path) -> list[Path]:
     if str(path).startswith(PACKAGE):
         name, _, below = str(path).removeprefix(PACKAGE).partition("/")
         return [package_folder(name) / below]
-    path = Path(path).expanduser()
+    path = _expanded(path)
     if path.is_absolute():
         return [path]
-    folders = [Path(os.environ["WHYADAM_DATA"]).expanduser()] if os.environ.get("WHYADAM_DATA") else []
+    folders = [_expanded(os.environ["WHYADAM_DATA"])] if os.environ.get("WHYADAM_DATA") else []
     return [folder / path for folder in [*folders, Path.cwd()]]
 
 
@@ -116,6 +116,13 @@ def package_folder(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{PACKAGE}{name}: there is no installed package of that name")
     return Path(spec.submodule_search_locations[0])
+
+
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such user, or no home folder; write the folder out") from None
 
 
 def find(path: str | Path, key: str) -> Path:

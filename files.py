@@ -48,13 +48,13 @@ def replace_text(path: Path, text: str, *, sync: bool = False) -> None:
         file.write(text.encode("utf-8"))
 
 
-def open_to_read(path: Path) -> IO[bytes]:
-    """A regular file, opened to read.
+def open_to_read(path: Path, *, follow: bool = True) -> IO[bytes]:
+    """A regular file, opened to read; a link to one only if ``follow``.
 
     Raises:
         OSError: it is missing, or a folder, pipe, socket or device.
     """
-    return _open_regular(path, os.O_RDONLY, "rb")
+    return _open_regular(path, os.O_RDONLY | (0 if follow else _NOFOLLOW), "rb")
 
 
 def open_to_append(path: Path) -> IO[bytes]:

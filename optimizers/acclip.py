@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .base import UpdateRule
+from .base import UpdateRule, count_above
 from .execution import Constants, ListState, State
 from .kernels import Kernel
 
@@ -129,7 +129,7 @@ class ACClip(UpdateRule):
 
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
         """The coordinates with |m| > τ."""
-        return (state["exp_avg"].abs() > root(state["exp_avg_power"], constants["alpha"])).sum()
+        return count_above(state["exp_avg"].abs(), root(state["exp_avg_power"], constants["alpha"]))
 
 
 def _state_names(alpha: float, second_moment: bool) -> tuple[str, ...]:

@@ -141,24 +141,34 @@ class UpdateRule(Optimizer):
             set(self.state_names(part.group)) - state.keys() for part in full_parts for state in part.states
         ):
             raise RuntimeError("telemetry() describes the last step: call it after step() and before zero_grad()")
-        coordinates = sum(parameter.numel() for part in full_parts for parameter in part.parameters)
         parts = [part.shards() for part in full_parts]
-        updates, counts = [], []
+        updates = []
         for part, constants in self._with_constants(parts):
-            norms, clipped = [], []
+            norms = []
             for gradient, state in zip(part.oriented_gradients(), part.states, strict=True):
                 direction = self.direction(gradient, state, constants)
                 norms.append(torch.linalg.vector_norm(direction) * part.group["lr"])
-                clipped.append(self.clipped(gradient, state, constants))
             updates.append(norm_over_shards(torch.stack(norms), part.layout))
-            known = [count for count in clipped if count is not None]
-            if known:
-                counts.append(sum_over_shards(torch.stack(known).sum(), part.layout).to(updates[0].device))
         return {
-            "clip_fraction": torch.stack(counts).sum() / coordinates if counts else None,
+            "clip_fraction": self.clip_fraction(),
             "grad_norm": norm_of_parts(parts, [part.gradients for part in parts]),
             "update_norm": _combine_norms(updates),
         }
+
+    @torch.no_grad()
+    def clip_fraction(self) -> Tensor | None:
+        """That of ``telemetry()`` alone: one pass over gradients or states, where telemetry costs a second step."""
+        full_parts = self._parts()
+        parts, counts = [part.shards() for part in full_parts], []
+        for part, constants in self._with_constants(parts) if _clips(self) else []:
+            clipped = (
+                self.clipped(*pair, constants) for pair in zip(part.oriented_gradients(), part.states, strict=True)
+            )
+            known = [count for count in clipped if count is not None]
+            if known:
+                counts.append(sum_over_shards(torch.stack(known).sum(), part.layout))
+        coordinates = sum(parameter.numel() for part in full_parts for parameter in part.parameters)
+        return torch.stack([count.to(counts[0].device) for count in counts]).sum() / coordinates if counts else None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, as in ``torch.optim``.
@@ -267,3 +277,12 @@ def norm_of_parts(parts: list[Part], tensors: list[list[Tensor]]) -> Tensor:
 
 def _combine_norms(norms: list[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.cat([norm.to(norms[0].device) for norm in norms]))
+
+
+def count_above(values: Tensor, threshold: Tensor | float) -> Tensor:
+    """How many values exceed the threshold, in float32; ``values`` is overwritten: booleans take five times as long."""
+    return torch.gt(values, threshold, out=values).sum(dtype=torch.float32)
+
+
+def _clips(rule: UpdateRule) -> bool:
+    return type(rule).clipped is not UpdateRule.clipped

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .base import UpdateRule, norm_of_parts
+from .base import UpdateRule, count_above, norm_of_parts
 from .execution import Constants, ListState, Part, State, fused_norm
 from .kernels import Kernel
 
@@ -153,7 +153,7 @@ class CClip(ClippedSGD):
 
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
         """The coordinates with |gᵢ| > clip."""
-        return (gradient.abs() > constants["clip"]).sum()
+        return count_above(gradient.abs(), constants["clip"])
 
     @classmethod
     def kernel(cls, constants: Constants) -> Kernel:

@@ -25,6 +25,8 @@ from .schedules import number_of_steps
 
 LAST_TO_KEEP = 2
 
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+
 _NAME = re.compile(r"step_([0-9]{6,18})\.pt")
 
 _TYPES: dict[str, type] = {
@@ -48,6 +50,7 @@ class TrainingState:
         tokens: training tokens seen, without padding.
         losses: mean loss of each step since the last training row of metrics.csv; scalars on the device.
         training_weights: those of training, where the model holds the others that its optimizer evaluates with.
+        clip_fractions: the same of the share that was clipped; empty if the rule does not clip.
     """
 
     model: nn.Module
@@ -57,6 +60,7 @@ class TrainingState:
     tokens: int = 0
     losses: list[Tensor] = field(default_factory=list)
     training_weights: list[Tensor] | None = None
+    clip_fractions: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # As torch's schedulers do: the full rate is kept beside the current one, in checkpoints too.
@@ -106,6 +110,7 @@ class TrainingState:
             "examples": self.examples,
             "tokens": self.tokens,
             "losses": [float(loss) for loss in self.losses],
+            "clip_fractions": [float(share) for share in self.clip_fractions],
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -123,6 +128,8 @@ class TrainingState:
             self.training_weights = checkpoint.get("training_weights")
             device = next(self.model.parameters()).device
             self.losses = [torch.tensor(loss, device=device) for loss in checkpoint["losses"]]
+            shares = checkpoint.get("clip_fractions", [])
+            self.clip_fractions = [torch.tensor(share, device=device) for share in shares]
         except Exception as error:  # torch raises half a dozen kinds for a state that does not fit
             raise _of_another(path, error) from error
 
@@ -149,7 +156,16 @@ class Checkpoints:
         return sorted(step for step in found if self.path(step).exists())
 
     def save(self, step: int, content: dict[str, Any]) -> None:
-        """Write a checkpoint through to the disk under a temporary name, rename it, remove old ones."""
+        """Write a checkpoint through to the disk under a temporary name, rename it, remove old ones.
+
+        Raises:
+            UserError: a user's own optimizer or model keeps more than tensors and plain values.
+        """
+        if (odd := _first_odd(content)) is not None:
+            raise UserError(
+                f"a checkpoint holds tensors and plain values only, not the {type(odd).__name__} that the "
+                "optimizer or the model keeps in its state"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.path(step), temporary="unfinished.tmp", sync=True) as file:
             torch.save(content, file)
@@ -205,6 +221,14 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if match and int(match[1]) != content["step"]:
         raise UserError(f"{path}: is a checkpoint of step {content['step']}, not of the step in its name")
     return content
+
+
+def _first_odd(value: Any) -> Any:
+    """The first part that ``load_checkpoint`` would refuse to read; None if there is none."""
+    if isinstance(value, dict | list | tuple):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return next((odd for part in parts if (odd := _first_odd(part)) is not None), None)
+    return None if isinstance(value, Tensor) or type(value) in _PLAIN else value
 
 
 def _of_another(path: Path, error: Exception) -> UserError:

@@ -65,6 +65,7 @@ class Sharded(Replicated):
         }
         self._use_shards()
         state.losses = [loss.to(device) for loss in state.losses]
+        state.clip_fractions = [share.to(device) for share in state.clip_fractions]
 
     def reduce_gradients(self, loss: Tensor) -> list[nn.Parameter]:
         """As of ``Replicated``; FSDP2 has summed the gradients."""

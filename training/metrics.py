@@ -36,7 +36,8 @@ class MetricsRow:
         lr: learning rate of the step.
         grad_norm: Euclidean norm of the step's gradient, before clipping.
         update_norm: Euclidean norm of the change that the step made to the parameters.
-        clip_fraction: share of the step that was clipped, for rules that clip.
+        clip_fraction: share of the coordinates that clipping scaled down, for rules that clip; the mean over the steps
+            since the previous train row, as the loss is.
         seconds: training time so far, without evaluation and measurement.
     """
 

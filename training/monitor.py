@@ -142,12 +142,16 @@ class Recorder:
             DivergedError: the loss or the gradient of this step, or of one since the last row, is NaN or infinite.
         """
         state.losses.append(torch.where(result.is_finite, result.loss, torch.nan))
+        if result.clip_fraction is not None:
+            state.clip_fractions.append(result.clip_fraction)
         # On a GPU the check would synchronize; there the next row finds the NaN.
         if result.loss.device.type == "cpu" and not result.is_finite:
             raise DivergedError(f"step {state.step}: the loss or the gradient is NaN or infinite")
         if result.update_norm is not None:
             loss = float(torch.stack(state.losses).mean())
+            clip_fraction = float(torch.stack(state.clip_fractions).mean()) if state.clip_fractions else None
             state.losses.clear()
+            state.clip_fractions.clear()
             self._write_row(
                 state,
                 "train",
@@ -155,7 +159,7 @@ class Recorder:
                 lr=state.optimizer.param_groups[0].get("lr"),
                 grad_norm=float(result.grad_norm),
                 update_norm=float(result.update_norm),
-                clip_fraction=None if result.clip_fraction is None else float(result.clip_fraction),
+                clip_fraction=clip_fraction,
             )
             self._losses["last_train_loss"] = loss
             self._progress.note(loss=loss)

@@ -16,6 +16,7 @@ from ..configs.schema import InjectedNoise, Training
 from ..errors import UserError, one_line
 from ..models.modules import uses_batch_statistics
 from ..optimizers import OPTIMIZERS
+from ..optimizers.base import UpdateRule
 from ..settings import import_by_name
 from ..synthetic.trials import typical_norm
 from ..tasks.base import Batch
@@ -31,15 +32,15 @@ class StepResult:
         loss: mean over the batch's loss terms, before the step.
         grad_norm: Euclidean norm of the gradient, with injected noise and before clipping.
         is_finite: whether both are finite.
+        clip_fraction: share of the coordinates that the step clipped; None if the rule does not clip.
         update_norm: Euclidean norm of the change of the parameters; None if not measured.
-        clip_fraction: share of the step that was clipped; None if not measured or the rule does not clip.
     """
 
     loss: Tensor
     grad_norm: Tensor
     is_finite: Tensor
+    clip_fraction: Tensor | None = None
     update_norm: Tensor | None = None
-    clip_fraction: Tensor | float | None = None
 
 
 def take_step(
@@ -62,7 +63,7 @@ def take_step(
         optimizer: over the parameters of that model.
         micro_batches: this rank's share of the batch.
         settings: the ``training`` section.
-        measure: whether to fill in ``update_norm`` and ``clip_fraction``.
+        measure: whether to fill in ``update_norm``.
         noise_seed: seed of the noise that ``settings.inject_noise`` adds.
         dropout_seed: of the random numbers of the forward passes; an optimizer that evaluates the batch several times
             sees the same ones each time.
@@ -101,18 +102,15 @@ def take_step(
     clip(parameters, grad_norm)
     if not measure:
         _step(optimizer, closure)
-        return StepResult(loss, grad_norm, is_finite)
+        return StepResult(loss, grad_norm, is_finite, _clip_fraction(optimizer))
     before = [parameter.detach().clone() for parameter in parameters]
     _step(optimizer, closure)
     changes = torch._foreach_sub([parameter.detach() for parameter in parameters], before)
-    telemetry = optimizer.telemetry() if hasattr(optimizer, "telemetry") else {}
-    return StepResult(
-        loss,
-        grad_norm,
-        is_finite,
-        update_norm=layout.norm(changes),
-        clip_fraction=telemetry.get("clip_fraction"),
-    )
+    return StepResult(loss, grad_norm, is_finite, _clip_fraction(optimizer), layout.norm(changes))
+
+
+def _clip_fraction(optimizer: torch.optim.Optimizer) -> Tensor | None:
+    return optimizer.clip_fraction() if isinstance(optimizer, UpdateRule) else None
 
 
 @cache

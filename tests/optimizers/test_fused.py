@@ -168,11 +168,11 @@ def test_the_norm_is_that_of_torch_and_more_exact(sizes):
 def test_what_is_compiled_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("WHYADAM_CACHE", str(tmp_path))
     compiler = kernels.find_compiler()
-    library = kernels._compiled(compiler)
-    assert library.is_relative_to(tmp_path)
-    monkeypatch.setattr(subprocess, "run", None)
-    assert kernels._compiled(compiler) == library
-    assert [path.suffix for path in library.parent.iterdir() if path.suffix != ".lock"] == [".so"]
+    kernels._load(compiler)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert kernels._load(compiler).gclip
+    (folder,) = tmp_path.iterdir()
+    assert sorted(path.suffix for path in folder.iterdir()) == [".digest", ".lock", ".so"]
 
 
 @pytest.mark.parametrize("is_there", [True, False])

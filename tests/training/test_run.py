@@ -138,3 +138,18 @@ def test_epochs_become_steps_without_the_incomplete_batch() -> None:
     assert number_of_steps(Training(epochs=3, batch_size=4), examples=11) == 6
     assert number_of_steps(Training(epochs=3, batch_size="full", micro_batch_size=4), examples=11) == 3
     assert number_of_steps(Training(steps=5), examples=11) == 5
+
+
+@pytest.mark.parametrize("optimizer", [{"name": "acclip", "lr": 1.0}, {"name": "cclip", "lr": 0.1, "clip": 1e-3}])
+def test_the_clip_fraction_of_a_row_is_the_mean_over_its_steps(
+    gpt2_config: dict[str, Any], tmp_path: Path, optimizer: dict[str, Any]
+) -> None:
+    """Of all steps since the row before, not of the last one alone."""
+    gpt2_config["optimizer"] = optimizer
+    every = deepcopy(gpt2_config)
+    every["training"]["log_every"] = 1
+    single = [float(row["clip_fraction"]) for row in rows_of(every, tmp_path) if row["split"] == "train"]
+    means = [float(row["clip_fraction"]) for row in rows_of(gpt2_config, tmp_path) if row["split"] == "train"]
+    assert means == pytest.approx([sum(single[:3]) / 3, sum(single[3:6]) / 3, sum(single[6:]) / 2], rel=1e-6)
+    assert max(means) < 1
+    assert len(set(single)) == 8
