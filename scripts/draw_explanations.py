@@ -63,6 +63,7 @@ def noise_samples(generator: np.random.Generator) -> dict[str, Array]:
         "Gaussian, unequal scales": generator.standard_normal(shape) * scales,
         "uniform, unequal scales": generator.uniform(-1, 1, shape) * scales,
         "Student t, 3 degrees": generator.standard_t(3, shape) * scales,
+        "log-normal, sigma 1, equal scales": generator.lognormal(size=shape) * generator.choice([-1, 1], shape),
         "stable, alpha 1.8": levy_stable.rvs(1.8, 0, size=shape, random_state=generator) * scales,
         "stable, alpha 1.5": levy_stable.rvs(1.5, 0, size=shape, random_state=generator) * scales,
     }
@@ -117,15 +118,17 @@ def draw_verdicts(reports: dict[str, dict[str, TailRow]]) -> Figure:
 
 
 def print_verdicts(reports: dict[str, dict[str, TailRow]]) -> None:
-    """The numbers of ``draw_verdicts`` with the joint verdict."""
+    """The numbers of ``draw_verdicts`` with the verdicts, and how much the norms scatter."""
     rows = []
     for name, report in reports.items():
+        indices = {"norms": report[NORM], "coordinates": report[COORDINATE]}
         cells = [
-            f"{row.value:.1f} (control {row.control_low:.1f} to {row.control_high:.1f})"
-            for row in (report[NORM], report[COORDINATE])
+            f"{row.value:.1f} (control {row.control_low:.1f} to {row.control_high:.1f}): {report[family].verdict}"
+            for family, row in indices.items()
         ]
-        rows.append((name, *cells, str(report["overall"].verdict)))
-    print(Table(("noise", "norms", "single coordinates", "verdict"), rows).markdown(), end="\n\n")
+        scatter = report["across_iterations/norm/sd_over_mean"].value
+        rows.append((name, f"{scatter:.0%}", *cells))
+    print(Table(("noise", "sd/mean of norms", "norms", "single coordinates"), rows).markdown(), end="\n\n")
 
 
 def symmetric(generator: torch.Generator, outliers: Iterable[float] = OUTLIERS) -> Tensor:

@@ -116,6 +116,12 @@ NEVER = {"student 3", "laplace", "log-normal 1", "mostly zero", "large batches"}
 """Laws of finite variance that are never taken for one without."""
 
 
+@pytest.fixture(autouse=True)
+def _without_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bands of the single statistics take a third of the time, and no verdict on a family rests on them."""
+    monkeypatch.setattr("whyadam.noise.report.BAND_SURROGATES", 1)
+
+
 def verdicts(draw: Draw, number: int, batches: int) -> dict[str, str | None]:
     noise = draw(np.random.default_rng([2026, number]), batches)
     return {row.statistic: row.verdict for row in tail_report(noise, seed=number) if row.statistic in FAMILIES}

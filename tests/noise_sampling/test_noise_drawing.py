@@ -29,6 +29,13 @@ def test_a_reference_of_some_batches(least_squares: Any) -> None:
     assert len(set(indices(passes))) == 30
 
 
+@pytest.mark.parametrize("batches", [6, 7, 20])
+def test_a_reference_takes_no_example_twice(least_squares: Any, batches: int) -> None:
+    """Batches that fill the training part are all of it."""
+    passes = NoiseDraw(least_squares, batch_size=10, micro_batch_size=None, seed=0).reference(batches)
+    assert sorted(indices(passes)) == list(range(60))
+
+
 def test_mini_batches_are_whole_and_each_epoch_takes_each_example_once(least_squares: Any) -> None:
     draw = NoiseDraw(least_squares, batch_size=20, micro_batch_size=8, seed=0)
     batches = list(draw.mini_batches(6))

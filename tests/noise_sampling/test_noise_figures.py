@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
-from whyadam.figures.noise import PICTURES, TAIL_INDEX, draw_noise, find_noise, noise_table
+from whyadam.figures.noise import PICTURES, SCATTER, draw_noise, find_noise, noise_table
 from whyadam.figures.runs import labels
 from whyadam.training.run import run_experiment
 
@@ -46,11 +48,14 @@ def test_the_table_says_what_the_record_holds(measured: Path) -> None:
     header, rule, *lines = noise_table(runs).splitlines()
     assert len(lines) == 4
     assert len(rule) == max(map(len, [header, *lines]))
-    rows = runs[1].rows(2, "overall")
-    index = runs[1].rows(2, TAIL_INDEX)["all"]
+    index = runs[1].rows(2, "norms/tail_index")["all"]
     line = next(line for line in lines if line.startswith(labels(runs)[1]) and line.split("  ")[1].strip() == "2")
-    assert rows["all"]["verdict"] in line
-    assert f"{float(rows['all']['value']):.3f}" in line
+    cells = dict(zip(re.split(r"  +", header), re.split(r"  +", line), strict=False))
+    for family in ("norms", "coordinates"):
+        row = runs[1].rows(2, family)["all"]
+        assert cells[family] == row["verdict"]
+        assert f"{float(row['value']):.3f}" in line
+    assert cells["sd/mean"] == f"{float(runs[1].rows(2, SCATTER)['all']['value']):.1%}"
     assert f"{float(index['value']):.1f} ({float(index['ci_low']):.1f} to {float(index['ci_high']):.1f})" in line
     assert f"{float(runs[1].rows(2, 'noise_scale')['all']['value']):.3g}" in line
 
@@ -88,9 +93,37 @@ def test_the_panels_show_the_measured_samples(measured: Path, tmp_path: Path, mo
         np.testing.assert_allclose(last, 1)
         assert len(last) == 20
         layers = [text.get_text() for text in figures["n-layers"].axes[column].get_yticklabels()]
-        assert layers == list(run.rows(2, TAIL_INDEX)) == ["1.weight", "1.bias", "all"]
+        assert layers == list(run.rows(2, "norms/tail_index")) == ["1.weight", "1.bias", "all"]
+        below = figures["n-layers"].axes[len(runs) + column]
+        assert "coordinates" in below.get_xlabel()
+        (shown,) = [
+            line.get_xdata()[0] for line in below.lines if list(line.get_ydata()) == [2] and line.get_marker() == "o"
+        ]
+        assert shown == pytest.approx(min(50, float(run.rows(2, "coordinates/tail_index")["all"]["value"])))
+        survival = figures["n-tail"].axes[len(runs) + column].lines[-1]
+        np.testing.assert_array_equal(survival.get_xdata(), np.sort(samples.sketch_norms))
         steps = [text.get_text() for text in figures["n-evolution"].axes[column].get_yticklabels()]
         assert steps == ["step 0", "step 2"]
+
+
+def test_an_older_folder_is_drawn_by_its_one_verdict(measured: Path, tmp_path: Path) -> None:
+    """Its rows have one verdict on all statistics together, no family, and no standard deviation of the norms."""
+    source = find_noise([measured], "batch")[0].path
+    folder = tmp_path / source.name
+    shutil.copytree(source, folder)
+    header, *lines = (folder / "noise.csv").read_text().splitlines()
+    families = ("norms", "projections", "coordinates", "across_coordinates")
+    kept = [line for line in lines if not line.split(",")[2].startswith(families) and "sd_over_mean" not in line]
+    kept += [
+        f"{step},{scope},overall,0.00833333333,,,,,heavy,12,16,train"
+        for step in (0, 2)
+        for scope in ("1.weight", "all")
+    ]
+    kept.sort(key=lambda line: int(line.split(",")[0]))
+    (folder / "noise.csv").write_text("\n".join([header, *kept, ""]))
+    runs = find_noise([folder], "batch")
+    assert "heavy (all together)" in noise_table(runs)
+    assert len(draw_noise(runs, tmp_path / "old")) == 3 * len(PICTURES)
 
 
 def test_single_examples_are_drawn_where_there_are_any(measured: Path, tmp_path: Path) -> None:

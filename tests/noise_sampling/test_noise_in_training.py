@@ -38,7 +38,7 @@ def resnet_config() -> dict[str, Any]:
 @pytest.fixture
 def without_tail_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly all of a measurement's time in a tiny run; they see nothing but the samples."""
-    monkeypatch.setattr("whyadam.noise.measure.tail_rows", lambda *_, **__: [])
+    monkeypatch.setattr("whyadam.noise.measure.tail_rows", lambda *_, **__: {})
 
 
 def run(config: dict[str, Any], out: Path) -> RunFolder:
@@ -108,7 +108,14 @@ def test_rows_of_every_layer_and_of_the_whole_model_are_written(mlp_config: dict
     }
     keys = [(row["step"], row["scope"], row["statistic"], row["batch_size"]) for row in rows]
     assert len(set(keys)) == len(keys)
-    wanted = {"variance", "noise_scale", "reference_norm", "overall", "across_iterations/norm/quantile_0.5"}
+    wanted = {
+        "variance",
+        "noise_scale",
+        "reference_norm",
+        "norms",
+        "coordinates",
+        "across_iterations/norm/quantile_0.5",
+    }
     for scope in ("1.weight", "all"):
         assert wanted <= {row["statistic"] for row in rows if row["scope"] == scope}
 
