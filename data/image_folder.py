@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 
 from ..errors import UserError
 from .base import Examples, Images
-from .images import AugmentedImageSettings, Channels
+from .images import AugmentedImageSettings, Channels, Deviation
 
 if TYPE_CHECKING:
     from .image_examples import Preparation
@@ -40,7 +40,7 @@ class ImageFolder(AugmentedImageSettings):
     limit: PositiveInt | None = None
     in_memory: bool = False
     mean: Channels = (0.485, 0.456, 0.406)
-    std: Channels = (0.229, 0.224, 0.225)
+    std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
 
     def load(self, seed: int) -> Images:
         """List both folders, and decode them if they are to be kept in memory.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from ..errors import UserError
 from .base import DataSettings, Images, Kind
 
 Channels = tuple[float, float, float]
+Deviation = Annotated[float, Field(gt=0)]
 Augmentation = Literal["none", "crop_flip", "resized_crop"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..configs.schema import Experiment
+from ..configs.schema import Experiment, check_length
 from ..errors import DivergedError, UserError
 from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
@@ -61,6 +61,8 @@ def run_experiment(experiment: Experiment, out: Path) -> RunResult:
         ConnectionError: another of the processes is gone.
     """
     folder = RunFolder.of(experiment, out)
+    if experiment.training.steps is not None and not Checkpoints(folder.checkpoints).steps():
+        check_length(experiment, experiment.training.steps)
     with joined_ranks() as ranks, ExitStack() as lock:
         with ranks.failing_together():
             if ranks.is_first:
@@ -97,6 +99,8 @@ def _run(experiment: Experiment, folder: RunFolder, ranks: Ranks) -> RunResult:
         state = TrainingState(problem.model, optimizer)
         checkpoints = Checkpoints(folder.checkpoints, experiment.training.keep_checkpoints)
         resumed = _restore(state, checkpoints, folder.metrics, home, ranks)
+        if not resumed:
+            check_length(experiment, number_of_steps(experiment.training, len(problem.train)))
     _check_same_start(state, ranks)
     interruption = Interruption(is_patient=not ranks.is_alone)
     observing = (

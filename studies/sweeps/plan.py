@@ -19,6 +19,7 @@ from ...configs.load import (
     SHIPPED,
     ConfigError,
     apply_changes,
+    check_runnable,
     explain,
     format_override,
     merge_changes,
@@ -277,6 +278,7 @@ def _trials(
                 if seed is not None:
                     changed["seed"] = seed
                 experiment = parse_experiment(changed, source)
+                check_runnable(experiment, source)
                 yield Trial(arm, point, experiment.seed, experiment, config, tuple(changes.items()), tuple(dropped))
 
 
