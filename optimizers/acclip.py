@@ -128,8 +128,9 @@ class ACClip(UpdateRule):
         return Kernel("acclip", _state_names(alpha, second_moment), numbers)
 
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
-        """The coordinates with |m| > τ."""
-        return (state["exp_avg"].abs() > root(state["exp_avg_power"], constants["alpha"])).sum()
+        """The coordinates that min(τ/(|m|+eps), 1) · m makes smaller: |m| + eps > τ, but for m = 0."""
+        size = state["exp_avg"].abs()
+        return ((size + constants["eps"] > root(state["exp_avg_power"], constants["alpha"])) & (size > 0)).sum()
 
 
 def _state_names(alpha: float, second_moment: bool) -> tuple[str, ...]:
