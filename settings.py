@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,8 @@ from pydantic import (
     PlainValidator,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -61,6 +63,25 @@ class Settings(BaseModel):
                         hint += f" ({name})"
                     raise PydanticCustomError("unknown_key", "unknown key; {hint}", {"key": str(key), "hint": hint})
         return values
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_values_as_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python and pydantic take true for 1."""
+        parts = value if isinstance(value, list | tuple) else [value]
+        truth = next((part for part in parts if isinstance(part, bool)), None)
+        if truth is not None and info.field_name is not None:
+            kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError(f"should be a number, not the truth value {str(truth).lower()}")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Every type in an annotation."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
 
 
 class Summarized(Settings):

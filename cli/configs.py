@@ -69,12 +69,12 @@ def validate(
     overrides: Overrides = None,
 ) -> None:
     """Check configs: keys, types, and whether model, data and task fit together. Nothing is loaded or downloaded."""
-    from ..configs.load import ConfigError, load_experiment
+    from ..configs.load import ConfigError, check_runnable, load_experiment
 
     wrong = 0
     for file in files:
         try:
-            load_experiment(file, overrides or [])
+            check_runnable(load_experiment(file, overrides or []), str(file))
         except ConfigError as error:
             wrong += 1
             for problem in error.problems:

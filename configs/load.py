@@ -20,15 +20,26 @@ from pydantic import ValidationError
 
 from ..errors import UserError, printable
 from ..settings import nearest
-from .schema import DATA, MODELS, OPTIMIZERS, TASKS, Experiment, HessianSettings, NoiseSettings, Schedule, Training
+from .schema import (
+    DATA,
+    MODELS,
+    OPTIMIZERS,
+    TASKS,
+    Experiment,
+    HessianSettings,
+    NoiseSettings,
+    Schedule,
+    Training,
+    check_length,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SHIPPED = Path(__file__).parent
 
-CHOSEN_BY_NAME = ("model", "data", "task", "optimizer", "training.inject_noise.law")
-"""Sections whose ``name`` says what their other keys mean."""
+CHOSEN_BY_NAME = ("model", "data", "task", "optimizer", "schedule", "training.inject_noise.law")
+"""Sections whose other keys go with their ``name``."""
 
 UNIDENTIFYING: dict[str, Any] = {
     "name": True,
@@ -81,6 +92,19 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return experiment
 
 
+def check_runnable(experiment: Experiment, source: str) -> None:
+    """Refuse a config, before it is run, that asks for what no run of it can do.
+
+    Raises:
+        ConfigError: something comes after the last step; ``source`` begins its message.
+    """
+    if experiment.training.steps is not None:
+        try:
+            check_length(experiment, experiment.training.steps)
+        except UserError as error:
+            raise ConfigError(source, [str(error)]) from None
+
+
 def parse_experiment(values: Mapping[str, Any], source: str) -> Experiment:
     """Check the values of a config.
 
@@ -95,7 +119,7 @@ def parse_experiment(values: Mapping[str, Any], source: str) -> Experiment:
 
 def dump_experiment(experiment: Experiment) -> str:
     """The resolved config as YAML, every default written out; ``load_experiment`` reads it back."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+    return yaml.dump(experiment.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, default_flow_style=None)
 
 
 def identity(experiment: Experiment) -> str:
@@ -216,7 +240,7 @@ def _full_keys(key: str) -> list[str]:
 
 def format_override(key: str, value: Any) -> str:
     """What ``parse_override`` reads as this key and this value."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
     # A value that is no group or list ends in a line of three dots.
     return f"{key}={text.splitlines()[0]}"
 
@@ -265,8 +289,8 @@ def _expanded(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: str = "") -> list[str]:
     """Change a config that has been read, in place: names of sections first, then everything else.
 
-    A new ``name`` for a section (``optimizer.name=adam``) drops the keys that the file gives for it, which mean
-    something else there; but a user's own optimizer keeps the file's ``lr``.
+    A new ``name`` for a section (``optimizer.name=adam``) drops the keys that the file gives for it: another choice
+    starts from its own defaults. But a user's own optimizer, which has none, keeps the file's ``lr``.
 
     Args:
         values: of the config.
@@ -355,6 +379,8 @@ def _explain_one(details: ErrorDetails, *, of_experiment: bool) -> tuple[str, st
             message = str(context["error"])
         case "missing":
             message = "missing"
+        case "string_type":
+            message = f"should be a valid string, got {given}; put a text that looks like something else in quotes"
         case "unknown_key" if of_experiment and (full := _full_keys(key)):
             message = f"unknown key; did you mean {' or '.join(full[:3])}?"
         case "unknown_key" | "unknown_name" | "no_name" | "no_section":
@@ -378,10 +404,10 @@ class _StrictLoader(yaml.SafeLoader):
     """A safe loader that reads 1e-3 as a number, and refuses a key given twice, which YAML would let win silently."""
 
     def get_single_node(self) -> yaml.Node | None:
-        node: yaml.Node | None = super().get_single_node()
-        if node is not None:
-            _count_values(node, {})
-        return node
+        self.root: yaml.Node | None = super().get_single_node()
+        if self.root is not None:
+            _count_values(self.root, {})
+        return self.root
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -393,11 +419,66 @@ class _StrictLoader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A leading zero means 8 to YAML 1.1 and nothing to YAML 1.2, so it is refused."""
+        if re.match(r"[-+]?0[0-9]", node.value):
+            plain = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", node.value)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{_key_of(self.root, node)}{node.value} begins with 0: write {plain}", node.start_mark
+            )
+        return super().construct_yaml_int(node)
 
-# PyYAML keeps to YAML 1.1, where a number with an exponent needs a point and a sign: 1.0e-3.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+
+# PyYAML keeps to YAML 1.1, where 1:30 is 90, 2024-01-01 a date, and 1e-3 a text. Here they are read as by YAML 1.2.
+_PLAIN: dict[str, tuple[str, str]] = {
+    "int": (r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+", "-+0123456789"),
+    "float": (
+        r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+_OLD_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OLD_TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that a reader of YAML 1.1 or ours would take for something else."""
+
+
+for _kind, (_pattern, _first) in _PLAIN.items():
+    for _class in (_StrictLoader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), list(_first))
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Of line ends and control characters only the double-quoted style keeps every one.
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _key_of(root: yaml.Node | None, wanted: yaml.Node) -> str:
+    """The dotted key of a value, with a colon; nothing where it has none."""
+
+    def find(node: yaml.Node, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        if node is wanted:
+            return path
+        inner: list[tuple[tuple[str, ...], yaml.Node]] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [((*path, str(key.value)), value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = [(path, value) for value in node.value]
+        return next((found for at, value in inner if (found := find(value, at)) is not None), None)
+
+    path = None if root is None else find(root, ())
+    return f"{'.'.join(path)}: " if path else ""
 
 
 def _parse_yaml(text: str) -> Any:

@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt, StringConstraints, model_validator
 from ..data import DATA
 from ..data.base import CustomData, DataSettings
 from ..data.noise_laws import NOISE_LAWS, NoiseLaw
+from ..errors import UserError
 from ..hessian.settings import HessianSettings
 from ..models import MODELS, CustomModel, ModelSettings
 from ..noise.settings import NoiseSettings
@@ -148,6 +149,27 @@ def check_combination(experiment: Experiment) -> None:
     _check_model_fits_examples(experiment)
     _check_lengths(experiment)
     _check_sharding(experiment)
+
+
+def check_length(experiment: Experiment, steps: int) -> None:
+    """Refuse an experiment that asks for something after the last step; with ``epochs`` only the data says which it is.
+
+    Raises:
+        UserError: one line that begins with the key to change.
+    """
+    if experiment.schedule.warmup_steps > steps:
+        raise UserError(
+            f"schedule.warmup_steps: {experiment.schedule.warmup_steps} is more than the run's {steps} steps"
+        )
+    moments = {
+        "training.keep_checkpoints": experiment.training.keep_checkpoints,
+        "noise.at": () if experiment.noise is None else experiment.noise.at,
+        "hessian.at": () if experiment.hessian is None else experiment.hessian.at,
+    }
+    for key, at in moments.items():
+        for moment in at:
+            if isinstance(moment, int) and moment > steps:
+                raise UserError(f"{key}: {moment} is beyond the last step, {steps}")
 
 
 def _check_task_fits_data(experiment: Experiment) -> None:

@@ -15,7 +15,7 @@ from ..cache import content_digest, find
 from ..errors import UserError
 from .base import Examples, Images
 from .digest import files_digest
-from .images import AugmentedImageSettings, Channels, ImageFiles, Preparation
+from .images import AugmentedImageSettings, Channels, Deviation, ImageFiles, Preparation
 
 NO_DATA = ("Thumbs.db", "desktop.ini")
 """Files that systems leave in folders of images."""
@@ -44,7 +44,7 @@ class ImageFolder(AugmentedImageSettings):
     limit: PositiveInt | None = None
     in_memory: bool = False
     mean: Channels = (0.485, 0.456, 0.406)
-    std: Channels = (0.229, 0.224, 0.225)
+    std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
 
     def load(self, seed: int) -> Images:
         """List both folders, and decode them if they are to be kept in memory.

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from ..cache import content_digest
 from ..errors import UserError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Channels = tuple[float, float, float]
+Deviation = Annotated[float, Field(gt=0)]
 Augmentation = Literal["none", "crop_flip", "resized_crop"]
 
 AREA = (0.08, 1.0)

@@ -128,8 +128,12 @@ class ACClip(UpdateRule):
         return Kernel("acclip", _state_names(alpha, second_moment), numbers)
 
     def clipped(self, gradient: Tensor, state: State, constants: Constants) -> Tensor:
-        """The coordinates with |m| > τ."""
-        return count_above(state["exp_avg"].abs(), root(state["exp_avg_power"], constants["alpha"]))
+        """The coordinates that min(τ/(|m|+eps), 1) · m makes smaller: |m| + eps > τ, but for m = 0."""
+        size = state["exp_avg"].abs()
+        threshold = root(state["exp_avg_power"], constants["alpha"])
+        # Where m = 0 nothing is made smaller.
+        zeros_above = ((size == 0) & (threshold < constants["eps"])).sum(dtype=torch.float32)
+        return count_above(size.add_(constants["eps"]), threshold) - zeros_above
 
 
 def _state_names(alpha: float, second_moment: bool) -> tuple[str, ...]:

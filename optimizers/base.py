@@ -129,8 +129,8 @@ class UpdateRule(Optimizer):
         Returns:
             0-dimensional tensors on the first parameter's device:
             ``grad_norm`` is the Euclidean norm of all gradients;
-            ``update_norm`` is the Euclidean norm of lr · direction over all parameters, that is of the parameters'
-            change in this step without weight decay;
+            ``update_norm`` is the Euclidean norm of the change of all parameters in this step, weight decay included,
+            as in metrics.csv; it is computed from the formula, so what half-precision parameters round away is in it;
             ``clip_fraction`` is the share of the coordinates that clipping scaled down, None if the rule does not clip.
 
         Raises:
@@ -145,9 +145,13 @@ class UpdateRule(Optimizer):
         updates = []
         for part, constants in self._with_constants(parts):
             norms = []
-            for gradient, state in zip(part.oriented_gradients(), part.states, strict=True):
-                direction = self.direction(gradient, state, constants)
-                norms.append(torch.linalg.vector_norm(direction) * part.group["lr"])
+            lr, decay = part.group["lr"], part.group["weight_decay"]
+            for parameter, gradient, state in zip(part.parameters, part.oriented_gradients(), part.states, strict=True):
+                change = self.direction(gradient, state, constants) * lr
+                if decay != 0:
+                    # x is now x₀ · (1 − lr · decay) − lr · direction, with x₀ the value before the step.
+                    change += lr * decay * (parameter.to(change.dtype) + change) / (1 - lr * decay)
+                norms.append(torch.linalg.vector_norm(change))
             updates.append(norm_over_shards(torch.stack(norms), part.layout))
         return {
             "clip_fraction": self.clip_fraction(),

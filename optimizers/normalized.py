@@ -61,7 +61,8 @@ class AveragedGradient(UpdateRule):
 class Signum(AveragedGradient):
     """m ← momentum · m + (1 − momentum) · g, x ← x − lr · sign(m); without momentum it is sign descent.
 
-    Every coordinate moves by lr, or not at all where m = 0.
+    Every coordinate moves by lr, or not at all where m = 0. NaN stays NaN, as in the other rules: ``torch.sign`` gives
+    0 for it, and a run that has diverged would look as if it stood still.
 
     Source: Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems", ICML 2018, arXiv:1802.04434.
     """
@@ -73,12 +74,18 @@ class Signum(AveragedGradient):
     @classmethod
     def direction(cls, gradient: Tensor, state: State, constants: Constants) -> Tensor:
         """sign(m), or sign(g) without momentum."""
-        return torch.sign(state.get("exp_avg", gradient))
+        average = state.get("exp_avg", gradient)
+        # 0 · NaN is NaN; the clamp keeps 0 · infinity out.
+        return torch.sign(average).add_(average.clamp(-1, 1).mul_(0))
 
     @classmethod
     def foreach_direction(cls, gradients: list[Tensor], states: ListState, constants: Constants) -> list[Tensor]:
         """``direction`` for a list."""
-        return list(torch._foreach_sign(states.get("exp_avg", gradients)))
+        averages = states.get("exp_avg", gradients)
+        zeros = torch._foreach_clamp_max(averages, 1)
+        torch._foreach_clamp_min_(zeros, -1)
+        torch._foreach_mul_(zeros, 0)
+        return list(torch._foreach_add(torch._foreach_sign(averages), zeros))
 
 
 class NormalizedSGD(AveragedGradient):

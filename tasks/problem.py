@@ -122,8 +122,8 @@ def _try_one_example(model: nn.Module, task: Task) -> None:
     from ..models.modules import in_mode
 
     for training in (False, True):
-        batch = task.train.batch([(0, index) for index in range(min(1 + training, len(task.train)))])
         try:
+            batch = task.train.batch([(0, index) for index in range(min(1 + training, len(task.train)))])
             with in_mode(model, training), torch.random.fork_rng(devices=[]), torch.no_grad():
                 # Lazy layers get their sizes in the first pass.
                 buffers = [buffer.clone() for buffer in model.buffers()] if training else []

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..configs.schema import Experiment
+from ..configs.schema import Experiment, check_length
 from ..data.digest import data_digest
 from ..errors import DivergedError, UserError, printable
 from ..hessian.record import HessianRecord
@@ -63,6 +63,8 @@ def run_experiment(experiment: Experiment, out: Path) -> RunResult:
         ConnectionError: another of the processes is lost.
     """
     folder = RunFolder.of(experiment, out)
+    if experiment.training.steps is not None and not Checkpoints(folder.checkpoints).steps():
+        check_length(experiment, experiment.training.steps)
     with process_group() as ranks, ExitStack() as lock:
         is_finished = False
         with ranks.propagate_errors():
@@ -112,6 +114,8 @@ def _run(experiment: Experiment, folder: RunFolder, ranks: Ranks) -> RunResult:
         optimizer = build_optimizer(experiment.optimizer, problem.model.named_parameters())
         state = TrainingState(problem.model, optimizer)
         resumed = _resume(state, checkpoints, folder.metrics, home, ranks)
+        if not resumed:
+            check_length(experiment, number_of_steps(experiment.training, len(problem.train)))
     _check_same_start(state, ranks)
     interruption = Interruption(ignore_repeats=not ranks.is_single)
     monitoring = (

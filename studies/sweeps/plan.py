@@ -16,6 +16,7 @@ from ...configs.load import (
     SHIPPED,
     ConfigError,
     apply_changes,
+    check_runnable,
     config_path,
     explain,
     format_override,
@@ -275,6 +276,7 @@ def _trials(
                 if seed is not None:
                     changed["seed"] = seed
                 experiment = parse_experiment(changed, source)
+                check_runnable(experiment, source)
                 yield Trial(arm, point, experiment.seed, experiment, config, tuple(changes.items()), tuple(dropped))
 
 

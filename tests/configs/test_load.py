@@ -74,12 +74,15 @@ def test_a_given_key_that_the_new_section_does_not_have_is_refused(config_file: 
             load_experiment(config_file, overrides)
 
 
-def test_a_schedule_keeps_its_warm_up_under_another_name(tmp_path: Path, mlp_config: dict[str, Any]) -> None:
-    """Its keys mean the same whatever its name."""
+def test_a_schedule_starts_from_its_defaults_too(
+    tmp_path: Path, mlp_config: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(mlp_config | {"schedule": {"name": "linear", "warmup_steps": 3, "final": 0.1}}))
-    schedule = load_experiment(path, ["schedule.final=0.2", "schedule.name=cosine"]).schedule
-    assert (schedule.name, schedule.warmup_steps, schedule.final) == ("cosine", 3, 0.2)
+    for overrides in permutations(["schedule.final=0.2", "schedule.name=cosine"]):
+        schedule = load_experiment(path, overrides).schedule
+        assert (schedule.name, schedule.warmup_steps, schedule.final) == ("cosine", 0, 0.2)
+        assert capsys.readouterr().err == f"{path}: schedule.warmup_steps=3 of the file does not apply to cosine\n"
 
 
 def test_a_users_own_optimizer_keeps_the_rate_of_the_file_or_demands_one(
@@ -115,7 +118,7 @@ def test_every_section_that_is_chosen_by_name_is_known() -> None:
                 if isinstance(kind, type) and issubclass(kind, Settings):
                     yield from sections(kind, f"{prefix}{key}.")
 
-    assert set(sections(Experiment)) == set(CHOSEN_BY_NAME)
+    assert {*sections(Experiment), "schedule"} == set(CHOSEN_BY_NAME)
 
 
 def test_the_same_name_keeps_the_sections_keys(config_file: Path) -> None:

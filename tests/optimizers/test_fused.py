@@ -247,6 +247,19 @@ def test_compiled_equals_plain_uphill_in_other_types(dtype, tolerance):
 
 @pytest.mark.usefixtures("_no_kernels")
 @pytest.mark.slow
+def test_compiled_keeps_nan(make):
+    """A compiler that takes 0 · x for 0 would hide it."""
+    torch.compiler.reset()
+    tensor = nn.Parameter(torch.ones(40))
+    optimizer = make([tensor], fused=True)
+    tensor.grad = torch.ones(40)
+    tensor.grad[3] = torch.nan
+    optimizer.step()
+    assert tensor[3].isnan()
+
+
+@pytest.mark.usefixtures("_no_kernels")
+@pytest.mark.slow
 def test_a_schedule_does_not_compile_anew():
     """Catches a learning rate compiled in as a constant: steps would take seconds each."""
     torch.compiler.reset()

@@ -9,7 +9,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
-from whyadam.optimizers import ACClip, CClip, GClip
+from whyadam.optimizers import ACClip, CClip, GClip, Signum
 
 TYPES = [torch.float32, torch.bfloat16, torch.float64, torch.float16]
 
@@ -90,6 +90,39 @@ def test_gradients_are_left_as_they_are(make):
     tensors[0].grad = gradient.clone()
     optimizer.step()
     assert torch.equal(tensors[0].grad, gradient)
+
+
+@pytest.mark.parametrize("way", ["loop", "foreach", "fused"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_of_nan_makes_nan_of_its_coordinate(form, make, way, dtype):
+    """A rule that lets a NaN vanish, as the sign of torch does, hides that a run has diverged; infinity is clipped."""
+    if way == "fused" and (dtype == torch.float64 or "1.5" in form or form.startswith(("signum", "normalized"))):
+        pytest.skip("no kernel; torch.compile has a slow test")
+    tensor = nn.Parameter(torch.ones(70, dtype=dtype))
+    optimizer = make([tensor], foreach=way == "foreach")
+    if way == "fused":
+        optimizer.param_groups[0].update(foreach=None, fused=True)
+    for _ in range(2):
+        tensor.grad = torch.ones(70, dtype=dtype)
+        tensor.grad[3] = torch.nan
+        tensor.grad[7] = torch.inf
+        optimizer.step()
+    assert tensor[3].isnan()
+    plain = nn.Parameter(torch.ones(70, dtype=dtype))
+    reference = make([plain])
+    for _ in range(2):
+        plain.grad = tensor.grad.clone()
+        reference.step()
+    assert torch.equal(tensor.isnan(), plain.isnan())
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_signum_keeps_nan_and_takes_the_sign_of_infinity(foreach, momentum):
+    tensor = nn.Parameter(torch.zeros(4))
+    tensor.grad = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
+    Signum([tensor], lr=0.5, momentum=momentum, foreach=foreach).step()
+    torch.testing.assert_close(tensor.detach(), torch.tensor([torch.nan, -0.5, 0.5, 0.0]), equal_nan=True)
 
 
 def test_without_any_gradient_a_step_does_nothing(make):
