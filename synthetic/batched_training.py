@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -226,26 +228,23 @@ def train_many(starts: Sequence[Start], rule: OptimizerSettings, rates: Sequence
             gradients = training.noise.added(gradients, seeds, step)
         optimizer.step(gradients, factor=1 - step / training.steps)
     with torch.no_grad():
-        losses = models.example_losses(*_everything(starts, len(rates)))
+        losses = models.example_losses(*_stacked(starts, len(rates)))
     return losses.view(len(rates), len(starts), -1)
 
 
 def _batches(starts: Sequence[Start], copies: int, training: Training) -> Iterator[tuple[Tensor, Tensor]]:
-    """The inputs and labels of each step, ``[copies · seeds, batch, …]``."""
+    """The inputs and labels of each step."""
     if training.batch_size is None:
-        everything = _everything(starts, copies)
-        for _ in range(training.steps):
-            yield everything
+        yield from repeat(_stacked(starts, copies), training.steps)
         return
     orders = [BatchOrder(len(start.labels), training.batch_size, start.seed) for start in starts]
     for step in range(training.steps):
-        indices = [[index for _, index in order.keys(step)] for order in orders]
-        inputs = torch.stack([start.inputs[chosen] for start, chosen in zip(starts, indices, strict=True)])
-        labels = torch.stack([start.labels[chosen] for start, chosen in zip(starts, indices, strict=True)])
-        yield repeated(inputs, copies), repeated(labels, copies)
+        yield _stacked(starts, copies, [[index for _, index in order.keys(step)] for order in orders])
 
 
-def _everything(starts: Sequence[Start], copies: int) -> tuple[Tensor, Tensor]:
-    inputs = torch.stack([start.inputs for start in starts])
-    labels = torch.stack([start.labels for start in starts])
+def _stacked(starts: Sequence[Start], copies: int, chosen: Sequence[Any] = ()) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of each start's chosen examples, by default all: ``[copies · seeds, examples, …]``."""
+    pairs = list(zip(starts, chosen or [slice(None)] * len(starts), strict=True))
+    inputs = torch.stack([start.inputs[indices] for start, indices in pairs])
+    labels = torch.stack([start.labels[indices] for start, indices in pairs])
     return repeated(inputs, copies), repeated(labels, copies)

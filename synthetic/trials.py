@@ -1,19 +1,21 @@
 """Noisy gradient descent over thousands of independent trials at once, all rules on the same noise.
 
 A trial is a row of ``x[..., trials, coordinates]``, with a norm of its own; gradients have the same shape. The rules
-use the formulas of the project's own optimizers.
+use the formulas of the project's own optimizers. Three problems: a strongly convex and a wavy one under any noise, and
+coin flips, with the least error that any method can have on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
 
-from ..data.noise_laws import NoiseLaw
+from ..data.noise_laws import CoinFlip, NoiseLaw
 from ..errors import UserError
 from ..optimizers.acclip import ACClip
 from ..optimizers.clipped_sgd import CClip, GClip
@@ -106,6 +108,9 @@ def row_norms(x: Tensor) -> Tensor:
     return x.abs() if x.shape[-1] == 1 else torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
+Key = TypeVar("Key", bound=Hashable)
+"""Tells rules apart."""
+
 DRAWS_AT_ONCE = 200_000
 """Few enough to stay in a CPU's cache, many enough that drawing costs little besides arithmetic."""
 
@@ -153,12 +158,12 @@ def noise_of_steps(law: NoiseLaw, shape: Sequence[int], steps: int, generator: G
 
 
 def averaged_errors(
-    rules: Mapping[str, Rule],
+    rules: Mapping[Key, Rule],
     noise: Iterable[Tensor],
     start: Tensor,
     schedule: Schedule,
     checkpoints: Collection[int],
-) -> dict[str, Tensor]:
+) -> dict[Key, Tensor]:
     """Errors of the k-weighted average on f(x) = ‖x‖²/2, whose minimum is 0.
 
     The average is 2/(K(K+1)) · Σ k·x_k over the points x_1 … x_K at which gradients are taken.
@@ -175,7 +180,7 @@ def averaged_errors(
     """
     points = {name: start.clone() for name in rules}
     averages = {name: torch.zeros_like(start) for name in rules}
-    errors: dict[str, list[Tensor]] = {name: [] for name in rules}
+    errors: dict[Key, list[Tensor]] = {name: [] for name in rules}
     for step, draw in enumerate(noise, start=1):
         lr, clip = schedule.lr(step), schedule.clip(step)
         for name, rule in rules.items():
@@ -201,7 +206,12 @@ def mean_gradient_norms(
 ) -> dict[str, Tensor]:
     """‖∇f‖ on average over the points of each trial, which is its expectation at a point chosen at random.
 
-    The arguments are those of ``averaged_errors``, and ``gradient`` = ∇f.
+    Args:
+        rules: as in ``averaged_errors``, like the next three.
+        noise: of the gradients.
+        start: the first point.
+        schedule: of the steps.
+        gradient: ∇f.
 
     Returns:
         By rule ``[trials]``.
@@ -214,6 +224,49 @@ def mean_gradient_norms(
             means[name].lerp_(row_norms(exact), 1 / step)
             rule(points[name], exact + draw, schedule.lr(step), schedule.clip(step))
     return {name: mean[:, 0] for name, mean in means.items()}
+
+
+class CoinFlipProblem:
+    """The hardest of the coin-flip problems for K = ``steps`` gradients, with v = +1.
+
+    The problem: f_v(x) = ½(x − θ_v)², v = +1 or −1, unknown. A gradient at x is x − Z, where Z = v/γ with probability
+    q = γ^α and 0 otherwise. So E Z = v·γ^(α−1) = θ_v makes it unbiased, and E|Z|^α = 1 whatever γ.
+
+    Attributes:
+        law: of Z but for its sign.
+        minimum: θ.
+    """
+
+    def __init__(self, alpha: float, steps: int) -> None:
+        self.law = CoinFlip(alpha=alpha, gamma=hardest_probability(alpha, steps) ** (1 / alpha))
+        self.minimum = self.law.gamma ** (alpha - 1)
+
+    def noise(self, trials: int, generator: Generator) -> Tensor:
+        """What a gradient adds to x − θ, that is θ − Z: ``[trials, 1]``."""
+        return self.minimum - self.law.draw((trials, 1), generator).abs_()
+
+
+def least_error(alpha: float, steps: int) -> float:
+    """On some coin-flip problem every method's expected error after K = ``steps`` gradients is at least this.
+
+    A method sees K copies of Z and nothing else. With probability (1 − q)^K all are 0, whichever v it is; otherwise v
+    is known. Whatever a method answers in the first case, ½(x − θ)² + ½(x + θ)² ≥ θ², so on average over v, and all the
+    more for the worse v, its expected error is at least
+
+        ½ θ² (1 − q)^K = ½ q^s (1 − q)^K,    s = 2(α − 1)/α.
+
+    This is Le Cam's two-point bound with the exact total variation, 1 − (1 − q)^K. The method that answers 0 or θ_v has
+    that error, so the bound is exact for two points. At its largest it falls as K^−s: the power of K in GClip's
+    guarantee is the best possible. Compare Zhang et al., NeurIPS 2020, arXiv:1912.03194, the lower bounds.
+    """
+    q = hardest_probability(alpha, steps)
+    return 0.5 * q ** -strongly_convex_rate(alpha) * (1 - q) ** steps
+
+
+def hardest_probability(alpha: float, steps: int) -> float:
+    """The q at which the bound after ``steps`` gradients is largest, s/(s + K)."""
+    s = -strongly_convex_rate(alpha)
+    return s / (s + steps)
 
 
 VECTORS = 401

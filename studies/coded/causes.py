@@ -29,8 +29,7 @@ from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.batched_training import LayerNoise, Start, Training, start
-from ...synthetic.intervals import effects
-from ...synthetic.tuning import with_interval
+from ...synthetic.intervals import effects, with_interval
 from .tuned_runs import (
     MakeRow,
     Parts,
@@ -71,14 +70,14 @@ class Causes(Settings):
         seeds: data sets, starts and runs with each learning rate.
     """
 
-    contrast: float
-    exponent: float
-    ratio: float
-    hidden: tuple[int, ...]
-    classes: int
-    examples: int
-    steps: int
-    seeds: int
+    contrast: float = 16.0
+    exponent: float = 1.0
+    ratio: float = 1.0
+    hidden: tuple[int, ...] = (32, 32)
+    classes: int = 32
+    examples: int = 512
+    steps: int = 200
+    seeds: int = 8
 
     def cells(self) -> list[Row]:
         """The columns of each cell, the last factor the fastest."""
@@ -87,16 +86,10 @@ class Causes(Settings):
 
 
 SCALES = {
-    "tiny": Causes(contrast=8.0, exponent=1.0, ratio=1.0, hidden=(6,), classes=6, examples=40, steps=4, seeds=2),
-    "quick": Causes(
-        contrast=16.0, exponent=1.0, ratio=1.0, hidden=(32, 32), classes=32, examples=512, steps=200, seeds=8
-    ),
-    "noisy": Causes(
-        contrast=16.0, exponent=1.0, ratio=2.0, hidden=(32, 32), classes=32, examples=512, steps=200, seeds=8
-    ),
-    "paper": Causes(
-        contrast=16.0, exponent=1.0, ratio=1.0, hidden=(128, 128), classes=256, examples=8192, steps=1000, seeds=10
-    ),
+    "tiny": Causes(contrast=8.0, hidden=(6,), classes=6, examples=40, steps=4, seeds=2),
+    "quick": Causes(),
+    "noisy": Causes(ratio=2.0),
+    "paper": Causes(hidden=(128, 128), classes=256, examples=8192, steps=1000, seeds=10),
 }
 
 
@@ -134,21 +127,15 @@ def summary(tables: Tables, settings: Causes, row: MakeRow) -> Iterator[SummaryR
 
 def effect_rows(settings: Causes, runs: list[Row], seed: int) -> list[Row]:
     """Every effect and interaction of the factors on SGD's loss minus Adam's, paired by seed."""
-    rows = []
-    for name in _effects(settings, runs, torch.arange(settings.seeds)[None]):
-        value, low, high = with_interval(partial(_effect, settings, runs, name), settings.seeds, seed=seed)
-        rows.append({"effect": name, "value": value, "ci_low": low, "ci_high": high})
-    return rows
 
+    def found(samples: Tensor) -> dict[str, Tensor]:
+        gaps = torch.stack([gap(*_pair(runs, cell), samples) for cell in settings.cells()])
+        return effects(gaps.view(len(LAWS), 2, 2, -1), CONTRASTS)
 
-def _effect(settings: Causes, runs: list[Row], name: str, samples: Tensor) -> Tensor:
-    return _effects(settings, runs, samples)[name]
+    def row(name: str) -> Row:
+        return {"effect": name} | with_interval(lambda samples: found(samples)[name], settings.seeds, seed=seed)
 
-
-def _effects(settings: Causes, runs: list[Row], samples: Tensor) -> dict[str, Tensor]:
-    """All effects by name in samples of the seeds."""
-    gaps = torch.stack([gap(*_pair(runs, cell), samples) for cell in settings.cells()])
-    return effects(gaps.view(len(LAWS), 2, 2, -1), CONTRASTS)
+    return [row(name) for name in found(torch.arange(settings.seeds)[None])]
 
 
 def _pair(runs: list[Row], cell: Row) -> tuple[list[Row], list[Row]]:
@@ -160,8 +147,8 @@ def _pair(runs: list[Row], cell: Row) -> tuple[list[Row], list[Row]]:
 def _train(settings: Causes, cell: Row, seed: int) -> list[Row]:
     starts = [_start(settings, cell, derive_seed(seed, "run", number)) for number in range(settings.seeds)]
     law = LAWS[cell["noise"]]
-    training = Training(settings.steps, noise=None if law is None else LayerNoise(law, settings.ratio))
-    return [row for rule in OPTIMIZERS for row in tuned_rows(rule, starts, training, **cell)]
+    noise = None if law is None else LayerNoise(law, settings.ratio)
+    return tuned_rows(OPTIMIZERS, starts, Training(settings.steps, noise=noise), **cell)
 
 
 def _start(settings: Causes, cell: Row, seed: int) -> Start:

@@ -21,7 +21,7 @@ from ...files import Row
 from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.intervals import STATISTICS, Array, ends, log_slope, resampled, statistics
+from ...synthetic.intervals import STATISTICS, Array, log_slope, resampled, statistics
 from ...synthetic.trials import (
     Rule,
     acclip,
@@ -38,7 +38,17 @@ from ...synthetic.trials import (
     strongly_convex_schedule,
     wavy_gradient,
 )
-from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, estimate, last_step, without
+from .tuned_runs import (
+    MakeRow,
+    Parts,
+    SummaryRow,
+    Tables,
+    errors_and_slopes,
+    estimate,
+    last_step,
+    rows_by_steps,
+    without,
+)
 
 RADIUS = 2.0
 """Of projected SGD's ball, twice the distance from the start to the minimum."""
@@ -57,13 +67,13 @@ class ClippingRates(Settings):
         resamples: of the bootstrap.
     """
 
-    alphas: tuple[float, ...]
-    more_alphas: tuple[float, ...]
-    trials: int
-    steps: int
-    first: int
-    checkpoints: int
-    resamples: int
+    alphas: tuple[float, ...] = (1.1, 1.2, 1.35, 1.5, 1.65, 1.8, 2.0)
+    more_alphas: tuple[float, ...] = (1.2, 1.5, 1.8)
+    trials: int = 3_000
+    steps: int = 20_000
+    first: int = 300
+    checkpoints: int = 10
+    resamples: int = 300
 
     @property
     def horizons(self) -> list[int]:
@@ -79,15 +89,7 @@ SCALES = {
     "tiny": ClippingRates(
         alphas=(1.5,), more_alphas=(1.5,), trials=40, steps=60, first=20, checkpoints=3, resamples=20
     ),
-    "quick": ClippingRates(
-        alphas=(1.1, 1.2, 1.35, 1.5, 1.65, 1.8, 2.0),
-        more_alphas=(1.2, 1.5, 1.8),
-        trials=3_000,
-        steps=20_000,
-        first=300,
-        checkpoints=10,
-        resamples=300,
-    ),
+    "quick": ClippingRates(),
     "paper": ClippingRates(
         alphas=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0),
         more_alphas=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0),
@@ -99,24 +101,17 @@ SCALES = {
     ),
 }
 
-Errors = Callable[[ClippingRates, Pareto, int], dict[str, Array]]
-
 
 def tables(settings: ClippingRates, parts: Parts, seed: int, track: Track) -> Tables:
     """Errors against K, and their powers of K beside theory's."""
     rows: list[Row] = []
-    jobs = [
-        *(("symmetric", alpha) for alpha in settings.alphas),
-        *(("one_sided", alpha) for alpha in settings.more_alphas),
-        *(("ten_coordinates", alpha) for alpha in settings.more_alphas),
-        *(("non_convex", alpha) for alpha in settings.alphas),
-    ]
+    all_alphas = (settings.alphas, settings.more_alphas, settings.more_alphas, settings.alphas)
+    jobs = [(problem, alpha) for problem, alphas in zip(PROBLEMS, all_alphas, strict=True) for alpha in alphas]
     for problem, alpha in track("clipping rates", jobs, len(jobs)):
         compute = partial(_measure, settings, problem, alpha, derive_seed(seed, "clipping_rates"))
         rows += parts.rows(f"{problem}-{alpha}", compute)
-    slopes = [row for row in rows if row["steps"] is None]
-    errors = [row for row in rows if row["steps"] is not None]
-    return {"slopes": without(slopes, "steps"), "errors": without(errors, "theory", "finite_theory")}
+    errors, slopes = errors_and_slopes(rows)
+    return {"slopes": slopes, "errors": [without(row, "theory", "finite_theory") for row in errors]}
 
 
 def draw(tables: Tables, folder: Path) -> None:
@@ -131,8 +126,7 @@ def summary(tables: Tables, settings: ClippingRates, row: MakeRow) -> Iterator[S
         subject, trials, power = _subject(slope), settings.trials_of(slope["problem"]), slope["statistic"] + "_power"
         effect = estimate(slope, trials)
         yield row(subject, power, effect, trials)
-        minus_theory = effect.minus(slope["theory"])
-        yield row(subject, f"{power}_less_theory", minus_theory, trials)
+        yield row(subject, f"{power}_less_theory", effect.minus(slope["theory"]), trials)
     for error in last_step(tables["errors"]):
         trials = settings.trials_of(error["problem"])
         yield row(_subject(error), f"final_{error['statistic']}", estimate(error, trials), trials)
@@ -149,18 +143,10 @@ def _measure(settings: ClippingRates, problem: str, alpha: float, seed: int) -> 
     finite = _finite_rate(settings, alpha) if problem in ("symmetric", "ten_coordinates") else None
     rows: list[Row] = []
     for rule, values in errors.items():
-        measured = statistics(values)
         samples = resampled(values, statistics, settings.resamples, derive_seed(seed, f"bootstrap {rule}"))
-        for name in STATISTICS:
+        for i, (name, measured) in enumerate(zip(STATISTICS, statistics(values), strict=True)):
             key = {"problem": problem, "alpha": alpha, "rule": rule, "statistic": name}
-            low, high = ends(samples[name])
-            rows += [
-                key | {"steps": steps, "value": value, "ci_low": below, "ci_high": above}
-                for steps, value, below, above in zip(settings.horizons, measured[name], low, high, strict=True)
-            ]
-            low, high = ends(log_slope(settings.horizons, samples[name]))
-            slope = log_slope(settings.horizons, measured[name])
-            rows.append(key | {"steps": None, "value": slope, "ci_low": low, "ci_high": high})
+            rows += rows_by_steps(key, settings.horizons, measured, samples[:, i])
     return [row | {"theory": theory, "finite_theory": finite} for row in rows]
 
 
@@ -196,7 +182,7 @@ def _non_convex(settings: ClippingRates, law: Pareto, seed: int) -> dict[str, Ar
     return {name: np.stack(values) for name, values in norms.items()}
 
 
-PROBLEMS: dict[str, Errors] = {
+PROBLEMS: dict[str, Callable[[ClippingRates, Pareto, int], dict[str, Array]]] = {
     "symmetric": partial(_strongly_convex, 1),
     "one_sided": partial(_strongly_convex, 1),
     "ten_coordinates": partial(_strongly_convex, 10),

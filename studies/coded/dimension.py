@@ -41,31 +41,22 @@ class Dimension(Settings):
         resamples: of the bootstrap.
     """
 
-    alphas: tuple[float, ...]
-    coordinates: tuple[int, ...]
-    numbers: int
-    fewest_trials: int
-    steps: int
-    factors: tuple[float, ...]
-    resamples: int
+    alphas: tuple[float, ...] = (1.2, 1.5, 1.8)
+    coordinates: tuple[int, ...] = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+    numbers: int = 10_000
+    fewest_trials: int = 20
+    steps: int = 500
+    factors: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    resamples: int = 300
 
 
 SCALES = {
     "tiny": Dimension(
         alphas=(1.5,), coordinates=(1, 5), numbers=100, fewest_trials=20, steps=20, factors=(0.3, 1.0), resamples=20
     ),
-    "quick": Dimension(
-        alphas=(1.2, 1.5, 1.8),
-        coordinates=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
-        numbers=10_000,
-        fewest_trials=20,
-        steps=500,
-        factors=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
-        resamples=300,
-    ),
+    "quick": Dimension(),
     "paper": Dimension(
         alphas=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0),
-        coordinates=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
         numbers=200_000,
         fewest_trials=200,
         steps=10_000,
@@ -82,7 +73,8 @@ def tables(settings: Dimension, parts: Parts, seed: int, track: Track) -> Tables
     for alpha, coordinates in track("dimension", jobs, len(jobs)):
         compute = partial(_measure, settings, alpha, coordinates, derive_seed(seed, "dimension"))
         rows += parts.rows(f"{alpha}-{coordinates}", compute)
-    return {"ratios": without(select(rows, sample=None), "sample"), "slopes": _slopes(settings, rows)}
+    ratios = [without(row, "sample") for row in select(rows, sample=None)]
+    return {"ratios": ratios, "slopes": _slopes(settings, rows)}
 
 
 def draw(tables: Tables, folder: Path) -> None:
@@ -103,8 +95,7 @@ def summary(tables: Tables, settings: Dimension, row: MakeRow) -> Iterator[Summa
         trials = min(point["trials"] for point in points)
         subject, power = f"alpha_{slope['alpha']:g}/{slope['thresholds']}", estimate(slope, trials, value="slope")
         yield row(subject, "power_of_d", power, trials, **more)
-        minus_theory = power.minus(slope["theory"])
-        yield row(subject, "power_of_d_less_theory", minus_theory, trials, **more)
+        yield row(subject, "power_of_d_less_theory", power.minus(slope["theory"]), trials, **more)
 
 
 def _measure(settings: Dimension, alpha: float, coordinates: int, seed: int) -> list[Row]:
@@ -115,12 +106,12 @@ def _measure(settings: Dimension, alpha: float, coordinates: int, seed: int) -> 
     rows: list[Row] = []
     for thresholds, factors in (("published", {"gclip": 1.0, "cclip": 1.0}), ("best", best)):
         pair = np.stack([errors[rule, factor] for rule, factor in factors.items()])
-        samples = resampled(pair, _ratio, settings.resamples, derive_seed(seed, "bootstrap", coordinates))["ratio"]
+        samples = resampled(pair, _ratio, settings.resamples, derive_seed(seed, "bootstrap", coordinates))
         low, high = ends(samples)
         key = {"alpha": alpha, "coordinates": coordinates, "thresholds": thresholds}
         rows.append(
             key
-            | {"sample": None, "ratio": _ratio(pair)["ratio"], "ci_low": low, "ci_high": high}
+            | {"sample": None, "ratio": _ratio(pair), "ci_low": low, "ci_high": high}
             | {"predicted": coordinates ** (2 / alpha - 1), "trials": trials}
             | {f"{rule}_error": errors[rule, factor].mean() for rule, factor in factors.items()}
             | {f"{rule}_factor": factor for rule, factor in factors.items()}
@@ -144,16 +135,15 @@ def _errors(settings: Dimension, alpha: float, coordinates: int, seed: int) -> d
     noise = noise_of_steps(Pareto(alpha=alpha), shape, settings.steps, generator)
     rules = {("gclip", factor): gclip(factor * coordinates ** (1 / alpha)) for factor in settings.factors}
     rules |= {("cclip", factor): cclip(factor) for factor in settings.factors}
-    named = {f"{rule} {factor}": step for (rule, factor), step in rules.items()}
     start = torch.ones(shape, dtype=torch.float64)
-    errors = averaged_errors(named, noise, start, strongly_convex_schedule(alpha), {settings.steps})
-    return {key: errors[f"{key[0]} {key[1]}"][0].numpy() for key in rules}
+    errors = averaged_errors(rules, noise, start, strongly_convex_schedule(alpha), {settings.steps})
+    return {key: values[0].numpy() for key, values in errors.items()}
 
 
-def _ratio(pair: Array) -> dict[str, Array]:
+def _ratio(pair: Array) -> Array:
     """Mean error of GClip over that of CClip, of ``[2, trials]``."""
     means = pair.mean(axis=-1)
-    return {"ratio": means[0] / means[1]}
+    return means[0] / means[1]
 
 
 def _slopes(settings: Dimension, rows: list[Row]) -> list[Row]:

@@ -46,16 +46,16 @@ class HeterogeneousMLP(Settings):
         probes: of each block.
     """
 
-    contrasts: tuple[float, ...]
-    hidden: tuple[int, ...]
-    image_size: int
-    evaluation_fraction: float
-    steps: int
-    batch_size: int
-    seeds: int
-    spectra: int
-    lanczos_steps: int
-    probes: int
+    contrasts: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    hidden: tuple[int, ...] = (32, 32, 32)
+    image_size: int = 8
+    evaluation_fraction: float = 0.8
+    steps: int = 200
+    batch_size: int = 128
+    seeds: int = 8
+    spectra: int = 2
+    lanczos_steps: int = 50
+    probes: int = 6
 
 
 SCALES = {
@@ -71,26 +71,12 @@ SCALES = {
         lanczos_steps=5,
         probes=2,
     ),
-    "quick": HeterogeneousMLP(
-        contrasts=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
-        hidden=(32, 32, 32),
-        image_size=8,
-        evaluation_fraction=0.8,
-        steps=200,
-        batch_size=128,
-        seeds=8,
-        spectra=2,
-        lanczos_steps=50,
-        probes=6,
-    ),
+    "quick": HeterogeneousMLP(),
     "paper": HeterogeneousMLP(
-        contrasts=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
         hidden=(128, 128, 128),
         image_size=28,
         evaluation_fraction=0.2,
         steps=2000,
-        batch_size=128,
-        seeds=8,
         spectra=5,
         lanczos_steps=100,
         probes=10,
@@ -101,7 +87,8 @@ SCALES = {
 def tables(settings: HeterogeneousMLP, parts: Parts, seed: int, track: Track) -> Tables:
     """All runs, the tuned rules, SGD minus Adam, and JS⁰."""
     runs, tuned, gaps, distances = [], [], [], []
-    cells = list(dict.fromkeys(_cell(*pair) for pair in product(SHARPEST, settings.contrasts)))
+    # At contrast 1 no layer is the sharpest, and one cell stands for all.
+    cells = [pair for pair in product(SHARPEST, settings.contrasts) if pair[1] != 1 or pair[0] == SHARPEST[0]]
     for sharpest, contrast in track("heterogeneous MLP", cells, len(cells)):
         cell: Row = {"sharpest": sharpest, "contrast": contrast}
         trained = parts.rows(f"runs-{sharpest}-{contrast:g}", partial(_train, settings, cell, seed))
@@ -133,11 +120,6 @@ def _subject(row: Row) -> str:
     return "none" if row["contrast"] == 1 else f"{row['sharpest']}_{row['contrast']:g}"
 
 
-def _cell(sharpest: str, contrast: float) -> tuple[str, float]:
-    """At contrast 1 no layer is the sharpest, and one cell stands for all."""
-    return (SHARPEST[0] if contrast == 1 else sharpest), contrast
-
-
 def _start(settings: HeterogeneousMLP, cell: Row, seed: int) -> Start:
     model = MODELS["scaled_mlp"].model_validate({"hidden": settings.hidden, **cell})
     digits = {"image_size": settings.image_size, "evaluation_fraction": settings.evaluation_fraction}
@@ -146,8 +128,7 @@ def _start(settings: HeterogeneousMLP, cell: Row, seed: int) -> Start:
 
 def _train(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
     starts = [_start(settings, cell, derive_seed(seed, "run", number)) for number in range(settings.seeds)]
-    training = Training(settings.steps, settings.batch_size)
-    return [row for rule in OPTIMIZERS for row in tuned_rows(rule, starts, training, **cell)]
+    return tuned_rows(OPTIMIZERS, starts, Training(settings.steps, settings.batch_size), **cell)
 
 
 def _measure(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
@@ -164,9 +145,7 @@ def _measure(settings: HeterogeneousMLP, cell: Row, seed: int) -> list[Row]:
             seed=seed,
         )
         rows += [
-            cell
-            | {"seed": begun.seed, "measure": measure, "sigma": sigma}
-            | {"value": found.value, "noise_floor": found.noise_floor}
+            cell | {"seed": begun.seed, "measure": measure, "sigma": sigma} | vars(found)
             for (measure, sigma), found in heterogeneity(distance_rows(spectra)).items()
         ]
     return rows

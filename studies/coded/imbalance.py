@@ -24,7 +24,7 @@ from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
 from ...synthetic.batched_training import Start, Training, start
-from ...synthetic.tuning import with_interval
+from ...synthetic.intervals import with_interval
 from .tuned_runs import (
     MakeRow,
     Parts,
@@ -36,6 +36,7 @@ from .tuned_runs import (
     summary_row,
     tuned_rows,
     tuning_columns,
+    without,
     zipf,
 )
 
@@ -51,7 +52,6 @@ MODEL_SETTINGS = {
 
 ALL = "all"
 """In place of a group's number: all examples."""
-
 
 GROUP_COLUMN = "loss_group_"
 """Before the number of a group, the name of the column of its loss."""
@@ -92,12 +92,16 @@ class Imbalance(Settings):
         seeds: data sets, starts and runs with each learning rate.
     """
 
-    problems: tuple[Problem, ...]
-    exponents: tuple[float, ...]
-    classes: int
-    examples: int
-    groups: int
-    seeds: int
+    problems: tuple[Problem, ...] = (
+        Problem(model="linear", batch_size=None, steps=150),
+        Problem(model="linear", batch_size=64, steps=150),
+        Problem(model="transformer", batch_size=64, steps=200),
+    )
+    exponents: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+    classes: int = 64
+    examples: int = 1024
+    groups: int = 5
+    seeds: int = 6
 
 
 SCALES = {
@@ -112,24 +116,12 @@ SCALES = {
         groups=2,
         seeds=2,
     ),
-    "quick": Imbalance(
-        problems=(
-            Problem(model="linear", batch_size=None, steps=150),
-            Problem(model="linear", batch_size=64, steps=150),
-            Problem(model="transformer", batch_size=64, steps=200),
-        ),
-        exponents=(0.0, 0.5, 1.0, 1.5),
-        classes=64,
-        examples=1024,
-        groups=5,
-        seeds=6,
-    ),
+    "quick": Imbalance(),
     "paper": Imbalance(
         problems=tuple(
             Problem(model=model, batch_size=batch_size, steps=1000)
             for model, batch_size in product(("linear", "transformer"), (None, 64))
         ),
-        exponents=(0.0, 0.5, 1.0, 1.5),
         classes=512,
         examples=16384,
         groups=10,
@@ -150,7 +142,10 @@ def tables(settings: Imbalance, parts: Parts, seed: int, track: Track) -> Tables
         cell = {**problem.columns(), "exponent": exponent, "optimizer": rule}
         rows = select(runs, **cell)
         tuned.append(cell | summary_row(rows, seed))
-        groups += [cell | {"group": group} | _value(rows, seed, column) for group, column in _groups(rows).items()]
+        groups += [
+            cell | {"group": group} | without(summary_row(rows, seed, column), "lr", "rates", "at_edge")
+            for group, column in _groups(rows).items()
+        ]
         if rule != "adam":
             gaps += _gap_rows(runs, cell, seed)
     return {"runs": runs, "tuned": tuned, "groups": groups, "gaps": gaps}
@@ -187,9 +182,7 @@ def _train(settings: Imbalance, problem: Problem, exponent: float, seed: int) ->
     group = torch.stack([group_of_class[begun.labels] for begun in starts])
     parts = {f"{GROUP_COLUMN}{number}": group == number for number in range(settings.groups)}
     cell = {**problem.columns(), "exponent": exponent}
-    training = Training(problem.steps, problem.batch_size)
-    rows = [tuned_rows(rule, starts, training, parts, **cell) for rule in OPTIMIZERS]
-    return [row for part in rows for row in part]
+    return tuned_rows(OPTIMIZERS, starts, Training(problem.steps, problem.batch_size), parts, **cell)
 
 
 def _start(settings: Imbalance, model: str, exponent: float, seed: int) -> Start:
@@ -200,11 +193,6 @@ def _groups(rows: Sequence[Row]) -> dict[int, str]:
     """The column of each group that has examples."""
     columns = {int(name.rpartition("_")[2]): name for name in rows[0] if name.startswith(GROUP_COLUMN)}
     return {group: column for group, column in columns.items() if rows[0][column] is not None}
-
-
-def _value(rows: Sequence[Row], seed: int, column: str) -> Row:
-    summary = summary_row(rows, seed, column)
-    return {key: summary[key] for key in ("value", "ci_low", "ci_high")}
 
 
 def _gap_rows(runs: Sequence[Row], cell: Row, seed: int) -> list[Row]:
@@ -221,7 +209,7 @@ def _gap_rows(runs: Sequence[Row], cell: Row, seed: int) -> list[Row]:
     def change(samples: Tensor) -> Tensor:
         return gap(rows, adam, samples) - gap(balanced_rows, balanced_adam, samples)
 
-    value, low, high = with_interval(change, len({row["seed"] for row in rows}), seed=seed)
+    value, low, high = with_interval(change, len({row["seed"] for row in rows}), seed=seed).values()
     changed = {"change": value, "change_ci_low": low, "change_ci_high": high}
     found = [cell | {"group": ALL} | gap_row(rows, adam, seed) | changed]
     for group, column in _groups(rows).items():

@@ -19,10 +19,18 @@ from ...files import Row
 from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings
-from ...synthetic.intervals import Array, ends, log_slope, resampled
-from ...synthetic.lower_bound import CoinFlipProblem, least_error
-from ...synthetic.trials import acclip, averaged_errors, gclip, sgd, strongly_convex_rate, strongly_convex_schedule
-from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, estimate, last_step, without
+from ...synthetic.intervals import Array, resampled
+from ...synthetic.trials import (
+    CoinFlipProblem,
+    acclip,
+    averaged_errors,
+    gclip,
+    least_error,
+    sgd,
+    strongly_convex_rate,
+    strongly_convex_schedule,
+)
+from .tuned_runs import MakeRow, Parts, SummaryRow, Tables, errors_and_slopes, estimate, last_step, rows_by_steps
 
 
 class LowerBound(Settings):
@@ -35,17 +43,15 @@ class LowerBound(Settings):
         resamples: of the bootstrap.
     """
 
-    alphas: tuple[float, ...]
-    horizons: tuple[int, ...]
-    trials: int
-    resamples: int
+    alphas: tuple[float, ...] = (1.2, 1.5, 1.8)
+    horizons: tuple[int, ...] = (10, 30, 100, 300, 1_000, 3_000)
+    trials: int = 10_000
+    resamples: int = 300
 
 
 SCALES = {
     "tiny": LowerBound(alphas=(1.5,), horizons=(5, 10, 20), trials=200, resamples=20),
-    "quick": LowerBound(
-        alphas=(1.2, 1.5, 1.8), horizons=(10, 30, 100, 300, 1_000, 3_000), trials=10_000, resamples=300
-    ),
+    "quick": LowerBound(),
     "paper": LowerBound(
         alphas=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0),
         horizons=(10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000),
@@ -60,8 +66,8 @@ def tables(settings: LowerBound, parts: Parts, seed: int, track: Track) -> Table
     rows: list[Row] = []
     for alpha in track("lower bound", settings.alphas, len(settings.alphas)):
         rows += parts.rows(f"{alpha}", partial(_measure, settings, alpha, derive_seed(seed, "lower_bound")))
-    slopes = without([row for row in rows if row["steps"] is None], "steps")
-    return {"errors": [row for row in rows if row["steps"] is not None], "slopes": slopes}
+    errors, slopes = errors_and_slopes(rows)
+    return {"errors": errors, "slopes": slopes}
 
 
 def draw(tables: Tables, folder: Path) -> None:
@@ -90,20 +96,10 @@ def _measure(settings: LowerBound, alpha: float, seed: int) -> list[Row]:
     rows: list[Row] = []
     for rule, of_rule in errors.items():
         values = np.stack(of_rule)
-        samples = resampled(values, _mean, settings.resamples, derive_seed(seed, f"bootstrap {rule}"))["mean"]
-        low, high = ends(samples)
-        rows += [
-            {"alpha": alpha, "rule": rule, "steps": steps, "value": value, "ci_low": below, "ci_high": above}
-            | {"bound": least_error(alpha, steps)}
-            for steps, value, below, above in zip(settings.horizons, values.mean(axis=1), low, high, strict=True)
-        ]
-        low, high = ends(log_slope(settings.horizons, samples))
-        slope = log_slope(settings.horizons, values.mean(axis=1))
-        rows.append(
-            {"alpha": alpha, "rule": rule, "steps": None, "value": slope, "ci_low": low, "ci_high": high}
-            | {"bound": strongly_convex_rate(alpha)}
-        )
-    return rows
+        samples = resampled(values, _mean, settings.resamples, derive_seed(seed, f"bootstrap {rule}"))
+        rows += rows_by_steps({"alpha": alpha, "rule": rule}, settings.horizons, _mean(values), samples)
+    power = strongly_convex_rate(alpha)
+    return [row | {"bound": power if row["steps"] is None else least_error(alpha, row["steps"])} for row in rows]
 
 
 def _errors(settings: LowerBound, alpha: float, steps: int, seed: int) -> dict[str, Array]:
@@ -117,5 +113,5 @@ def _errors(settings: LowerBound, alpha: float, steps: int, seed: int) -> dict[s
     return {name: values[0].numpy() for name, values in errors.items()}
 
 
-def _mean(values: Array) -> dict[str, Array]:
-    return {"mean": values.mean(axis=-1)}
+def _mean(values: Array) -> Array:
+    return values.mean(axis=-1)

@@ -72,74 +72,82 @@ LONGEST_STEPS = np.geomspace(1e-4, 10, 11).tolist()
 """lr · clip."""
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """A method with all its settings.
+class QuadraticsStudy(Settings):
+    """How much is computed.
 
     Attributes:
-        needed: iterations ``[settings, trials]``, infinite where the tolerance was not reached.
-        settings: the hyperparameters of each.
+        trials: random rotations and starts.
+        tolerance: of the loss, relative to the first.
+        most: iterations that are simulated at most.
+        networks: whose measured blocks are used, besides the given eigenvalues.
+        eigenvalues: of each measured block.
+        lanczos_steps: of their measurement.
+        resamples: of the bootstrap.
     """
 
-    needed: Array
-    settings: Sequence[dict[str, float]]
+    trials: int = 100
+    tolerance: float = 1e-6
+    most: int = 20_000
+    networks: tuple[str, ...] = ("transformer", "cnn")
+    eigenvalues: int = 4
+    lanczos_steps: int = 10
+    resamples: int = 1_000
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How exact a solution is asked for, and how many iterations are simulated at most."""
+SCALES = {
+    "tiny": QuadraticsStudy(
+        trials=5, tolerance=1e-2, most=300, networks=(), eigenvalues=2, lanczos_steps=4, resamples=20
+    ),
+    "quick": QuadraticsStudy(),
+    "paper": QuadraticsStudy(trials=1_000, most=40_000, eigenvalues=10, lanczos_steps=50, resamples=2_000),
+}
 
-    tolerance: float
-    most: int
+Tuned = tuple[Array, Sequence[dict[str, float]]]
+"""A method's iterations ``[settings, trials]``, infinite where the tolerance was not reached; and the settings."""
 
 
-Method = Callable[[Quadratics, Budget], Tuned]
-
-
-def _preconditioned(scale: Callable[[Quadratics], Tensor], problems: Quadratics, budget: Budget) -> Tuned:
+def _preconditioned(scale: Callable[[Quadratics], Tensor], problems: Quadratics, study: QuadraticsStudy) -> Tuned:
     fractions = torch.tensor(LR_FRACTIONS, dtype=torch.float64)
-    needed = preconditioned_iterations(problems, scale(problems), budget.tolerance, fractions)
-    return Tuned(needed.numpy(), [{"lr_fraction": fraction} for fraction in LR_FRACTIONS])
+    needed = preconditioned_iterations(problems, scale(problems), study.tolerance, fractions)
+    return needed.numpy(), [{"lr_fraction": fraction} for fraction in LR_FRACTIONS]
 
 
-def _heavy_ball(problems: Quadratics, budget: Budget) -> Tuned:
-    results = []
+def _heavy_ball(problems: Quadratics, study: QuadraticsStudy) -> Tuned:
+    needed: list[Array] = []
+    settings: list[dict[str, float]] = []
     for momentum in MOMENTA:
-        rates = [fraction * (1 + momentum) * _best_rate(problems) for fraction in MOMENTUM_FRACTIONS]
-        settings = [{"lr": lr, "lr_fraction": part} for lr, part in zip(rates, MOMENTUM_FRACTIONS, strict=True)]
-        results.append(_simulated(partial(sgd, momentum), settings, problems, budget))
-    settings = [
-        {"momentum": momentum, **setting}
-        for momentum, one in zip(MOMENTA, results, strict=True)
-        for setting in one.settings
-    ]
-    return Tuned(np.concatenate([one.needed for one in results]), settings)
+        tried = [
+            {"momentum": momentum, "lr": part * (1 + momentum) * _best_rate(problems), "lr_fraction": part}
+            for part in MOMENTUM_FRACTIONS
+        ]
+        needed.append(_simulated(partial(sgd, momentum), tried, problems, study)[0])
+        settings += tried
+    return np.concatenate(needed), settings
 
 
-def _adam(betas: tuple[float, float], problems: Quadratics, budget: Budget) -> Tuned:
-    return _simulated(partial(adam, betas), [{"lr": lr} for lr in ADAM_RATES], problems, budget)
+def _adam(betas: tuple[float, float], problems: Quadratics, study: QuadraticsStudy) -> Tuned:
+    return _simulated(partial(adam, betas), [{"lr": lr} for lr in ADAM_RATES], problems, study)
 
 
-def _acclip(problems: Quadratics, budget: Budget) -> Tuned:
+def _acclip(problems: Quadratics, study: QuadraticsStudy) -> Tuned:
     settings = [{"lr": fraction * _best_rate(problems)} for fraction in ACCLIP_FRACTIONS]
-    return _simulated(acclip, settings, problems, budget)
+    return _simulated(acclip, settings, problems, study)
 
 
-def _clipped(rule: Callable[[], Rule], problems: Quadratics, budget: Budget) -> Tuned:
+def _clipped(rule: Callable[[], Rule], problems: Quadratics, study: QuadraticsStudy) -> Tuned:
     settings = [
         {"lr": fraction * _best_rate(problems), "clip": step / (fraction * _best_rate(problems)), "longest_step": step}
         for fraction, step in product(CLIPPED_FRACTIONS, LONGEST_STEPS)
     ]
-    return _simulated(rule, settings, problems, budget)
+    return _simulated(rule, settings, problems, study)
 
 
 def _simulated(
-    rule: Callable[[], Rule], settings: Sequence[dict[str, float]], problems: Quadratics, budget: Budget
+    rule: Callable[[], Rule], settings: Sequence[dict[str, float]], problems: Quadratics, study: QuadraticsStudy
 ) -> Tuned:
     lr = torch.tensor([setting["lr"] for setting in settings], dtype=torch.float64)
     clip = torch.tensor([setting.get("clip", torch.inf) for setting in settings], dtype=torch.float64)
-    needed = simulated_iterations(problems, rule(), lr, clip, budget.tolerance, budget.most)
-    return Tuned(needed.numpy(), settings)
+    return simulated_iterations(problems, rule(), lr, clip, study.tolerance, study.most).numpy(), settings
 
 
 def _best_rate(problems: Quadratics) -> float:
@@ -148,7 +156,7 @@ def _best_rate(problems: Quadratics) -> float:
     return 2 / float(values[0] + values[-1])
 
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Callable[[Quadratics, QuadraticsStudy], Tuned]] = {
     "sgd": partial(_preconditioned, lambda problems: torch.ones_like(problems.start)),
     "sgd_blockwise": partial(_preconditioned, Quadratics.block_scale),
     "adam_frozen": partial(_preconditioned, lambda problems: problems.gradient(problems.start).abs()),
@@ -224,53 +232,6 @@ BOUND_OF_R = 1000.0
 """The theorem's bound on r, which holds with probability 2/3."""
 
 
-class QuadraticsStudy(Settings):
-    """How much is computed.
-
-    Attributes:
-        trials: random rotations and starts.
-        tolerance: of the loss, relative to the first.
-        most: iterations that are simulated at most.
-        networks: whose measured blocks are used, besides the given eigenvalues.
-        eigenvalues: of each measured block.
-        lanczos_steps: of their measurement.
-        resamples: of the bootstrap.
-    """
-
-    trials: int
-    tolerance: float
-    most: int
-    networks: tuple[str, ...]
-    eigenvalues: int
-    lanczos_steps: int
-    resamples: int
-
-
-SCALES = {
-    "tiny": QuadraticsStudy(
-        trials=5, tolerance=1e-2, most=300, networks=(), eigenvalues=2, lanczos_steps=4, resamples=20
-    ),
-    "quick": QuadraticsStudy(
-        trials=100,
-        tolerance=1e-6,
-        most=20_000,
-        networks=("transformer", "cnn"),
-        eigenvalues=4,
-        lanczos_steps=10,
-        resamples=1_000,
-    ),
-    "paper": QuadraticsStudy(
-        trials=1_000,
-        tolerance=1e-6,
-        most=40_000,
-        networks=("transformer", "cnn"),
-        eigenvalues=10,
-        lanczos_steps=50,
-        resamples=2_000,
-    ),
-}
-
-
 def tables(settings: QuadraticsStudy, parts: Parts, seed: int, track: Track) -> Tables:
     """The measured nodes, the theory's constants by case, and iterations by case and method."""
     found: dict[str, list[Row]] = {}
@@ -317,7 +278,7 @@ def _constants(settings: QuadraticsStudy, case: str, problems: Quadratics, seed:
     root = problems.gradient(problems.start).abs().sqrt()
     preconditioned = condition_numbers(problems.hessian / (root.unsqueeze(1) * root.unsqueeze(2)))
     r = (preconditioned / of_blocks).numpy()
-    samples = resampled(r, _quantiles, settings.resamples, derive_seed(seed, "bootstrap r"))["median"]
+    low, high = ends(resampled(r, _median, settings.resamples, derive_seed(seed, "bootstrap r")))
     return {
         "case": case,
         "size": problems.start.shape[1],
@@ -325,27 +286,31 @@ def _constants(settings: QuadraticsStudy, case: str, problems: Quadratics, seed:
         "kappa": float(condition_numbers(problems.hessian).median()),
         "largest_block_kappa": float(of_blocks.median()),
         "r_median": float(np.median(r)),
-        "r_ci_low": float(ends(samples)[0]),
-        "r_ci_high": float(ends(samples)[1]),
+        "r_ci_low": float(low),
+        "r_ci_high": float(high),
         "share_of_r_within_bound": float((r <= BOUND_OF_R).mean()),
     }
 
 
 def _measure(settings: QuadraticsStudy, case: str, method: str, problems: Quadratics, seed: int) -> list[Row]:
     """The one row of a case and a method: its best setting."""
-    tuned = METHODS[method](problems, Budget(settings.tolerance, settings.most))
-    best = best_point(tuned.settings, _quantiles(tuned.needed)["median"].tolist())
-    needed = tuned.needed[best.index]
-    samples = resampled(needed, _quantiles, settings.resamples, derive_seed(seed, f"bootstrap {method}"))
-    low, high = ends(samples["median"])
-    chosen = {name: tuned.settings[best.index].get(name) for name in ("lr", "lr_fraction", "momentum", "clip")}
-    spread = {"ci_low": float(low), "ci_high": float(high), "reached": float(np.isfinite(needed).mean())}
-    tried = {"settings": best.tried, "at_edge": best.at_edge, "trials": settings.trials}
-    return [{"case": case, "method": method} | _quantiles(needed) | spread | chosen | tried]
+    needed, tried = METHODS[method](problems, settings)
+    best = best_point(tried, _median(needed).tolist())
+    own = needed[best.index]
+    low, high = ends(resampled(own, _median, settings.resamples, derive_seed(seed, f"bootstrap {method}")))
+    tuning = {"settings": best.tried, "at_edge": best.at_edge, "trials": settings.trials}
+    return [
+        {"case": case, "method": method}
+        | {name: _quantile(own, q) for name, q in (("quantile_10", 0.1), ("median", 0.5), ("quantile_90", 0.9))}
+        | {"ci_low": float(low), "ci_high": float(high), "reached": float(np.isfinite(own).mean())}
+        | {name: tried[best.index].get(name) for name in ("lr", "lr_fraction", "momentum", "clip")}
+        | tuning
+    ]
 
 
-def _quantiles(needed: Array) -> dict[str, Array]:
-    """Quantiles over the last axis; each is one of the values, so that one may be infinite."""
-    names = {"quantile_10": 0.1, "median": 0.5, "quantile_90": 0.9}
-    values = np.quantile(needed, list(names.values()), axis=-1, method="higher")
-    return dict(zip(names, values, strict=True))
+def _quantile(needed: Array, q: float) -> Array:
+    """A quantile over the last axis; it is one of the values, so that it may be infinite."""
+    return np.quantile(needed, q, axis=-1, method="higher")
+
+
+_median = partial(_quantile, q=0.5)

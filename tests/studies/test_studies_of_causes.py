@@ -57,7 +57,7 @@ def test_losses_of_parts_are_means_over_their_examples_and_empty_without_any() -
     starts = [imbalance._start(settings, "linear", 0.0, seed) for seed in (0, 1)]
     even = (torch.arange(settings.examples) % 2 == 0).expand(2, -1)
     parts = {"even": even, "odd": ~even, "none": torch.zeros_like(even)}
-    found = tuned_rows("sgd", starts, Training(2), parts, cell="a")
+    found = tuned_rows(["sgd"], starts, Training(2), parts, cell="a")
     assert {row["cell"] for row in found} == {"a"}
     for row in found:
         assert (row["even"] + row["odd"]) / 2 == pytest.approx(row["loss"])

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from whyadam.synthetic.lower_bound import CoinFlipProblem, hardest_probability, least_error
-from whyadam.synthetic.trials import strongly_convex_rate
+from whyadam.synthetic.trials import CoinFlipProblem, hardest_probability, least_error, strongly_convex_rate
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 2.0])

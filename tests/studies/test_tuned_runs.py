@@ -1,4 +1,4 @@
-"""The search for the best learning rate, and the intervals that go with it, on losses that are known."""
+"""The search for the best learning rate on losses that are known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor
-from whyadam.synthetic.tuning import Tried, resamples, try_rates, tuned, with_interval
+from whyadam.studies.coded.tuned_runs import Tried, try_rates, tuned
 
 
 def bowl(optimum: float) -> tuple[list[float], object]:
@@ -28,8 +28,8 @@ def test_rates_are_added_until_the_best_is_inside(optimum: float) -> None:
     """An optimum beyond the first grid, on either side; no rate is trained twice."""
     asked, train = bowl(optimum)
     tried = try_rates(train, 0.01, 1.0)
-    assert tried.rates[tried.best] == pytest.approx(optimum)
-    assert not tried.at_edge
+    assert tried.rates[tried.best.index] == pytest.approx(optimum)
+    assert not tried.best.at_edge
     assert sorted(asked) == tried.rates == sorted(set(asked))
     ratios = [b / a for a, b in zip(tried.rates, tried.rates[1:], strict=False)]
     assert ratios == pytest.approx([math.sqrt(10)] * len(ratios))
@@ -38,14 +38,14 @@ def test_rates_are_added_until_the_best_is_inside(optimum: float) -> None:
 def test_the_search_ends_and_says_that_it_is_not_over() -> None:
     tried = try_rates(bowl(1e30)[1], 0.01, 1.0, most=8)
     assert len(tried.rates) <= 9
-    assert tried.at_edge
+    assert tried.best.at_edge
 
 
 def test_a_rate_at_which_one_seed_diverged_is_not_the_best() -> None:
     """Not a number compares as neither better nor worse: it could win, or hide a neighbour."""
     losses = torch.tensor([[3.0, 3.0], [2.0, 2.0], [0.0, math.nan], [math.inf, 0.0], [4.0, 4.0]])
     tried = Tried([1.0, 2.0, 3.0, 4.0, 5.0], losses)
-    assert tried.best == 1
+    assert tried.best.index == 1
     assert tried.by_run[2, 1] == math.inf
 
 
@@ -60,20 +60,3 @@ def test_the_best_rate_is_chosen_anew_in_each_sample() -> None:
     samples = torch.tensor([[0, 0], [0, 1], [1, 1]])
     assert tuned(losses, samples).tolist() == [0.0, 4.0, 4.0]
     assert tuned(losses, samples, values).tolist() == [1.0, 5.0, 7.0]
-
-
-def test_resamples_draw_all_seeds_equally_often_and_repeat() -> None:
-    drawn = resamples(5, 4000, seed=1)
-    assert torch.equal(drawn, resamples(5, 4000, seed=1))
-    assert (drawn.flatten().bincount() / drawn.numel()).tolist() == pytest.approx([0.2] * 5, abs=0.01)
-
-
-def test_intervals_hold_the_mean_about_as_often_as_they_say() -> None:
-    """95 % in the limit of many seeds; an interval of one standard error would hold it in 68 %."""
-    generator = torch.Generator().manual_seed(0)
-    held = 0
-    for trial in range(300):
-        values = torch.randn(40, generator=generator, dtype=torch.float64)
-        _, low, high = with_interval(lambda s, values=values: values[s].mean(1), 40, count=400, seed=trial)
-        held += low < 0 < high
-    assert 0.9 < held / 300 < 0.98
