@@ -63,8 +63,8 @@ app.add_typer(figure.app, name="figure")
 
 def main() -> None:
     """Run the command; an error ends in one line and exit code 2 if it is the user's, else 1; ``-v`` shows where."""
+    from ..errors import describe_failure, user_code
     from ..memory import keep_freed_memory
-    from ..user_code import describe_failure, user_code
 
     keep_freed_memory()
     arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]

@@ -8,10 +8,9 @@ from .hf_text import HFText
 from .image_folder import ImageFolder
 from .kjv_questions import KJVQuestions
 from .mnist5k import MNIST5k
-from .packaged_text import SOTU, WikiLeads
 from .quadratic import Quadratic
 from .squad import SQuAD
-from .text import KJV, TextFile
+from .text import KJV, SOTU, TextFile, WikiLeads
 from .torchvision_sets import CIFAR10, FashionMNIST
 from .zipf import Zipf
 

@@ -13,9 +13,18 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .execution import Constants, ListState, Part, State, update, working_dtype
+from .execution import (
+    Constants,
+    ListState,
+    Part,
+    State,
+    layout,
+    norm_over_shards,
+    sum_over_shards,
+    update,
+    working_dtype,
+)
 from .kernels import Kernel
-from .sharding import layout, norm_over_shards, sum_over_shards
 
 _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (lambda value: value >= 0, "at least 0"),

@@ -13,13 +13,12 @@ import torch
 
 from ..configs.schema import Experiment, check_length
 from ..data.digest import data_digest
-from ..errors import DivergedError, UserError, printable
+from ..errors import DivergedError, UserError, printable, user_code
 from ..hessian.record import HessianRecord
 from ..noise.record import NoiseRecord
 from ..optimizers import build_optimizer
 from ..progress import Progress
 from ..tasks.problem import Problem, build_problem, load_data
-from ..user_code import user_code
 from .checkpoint import Checkpoints, TrainingState
 from .devices import choose_device, peak_memory_mib, reset_peak_memory
 from .distributed import Ranks, process_group

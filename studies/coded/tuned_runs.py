@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...files import Row, read_csv, write_csv
 from ...data import DATA, DataSettings
+from ...files import Row, read_csv, write_csv
 from ...grid import Best, best_point
 from ...optimizers import OPTIMIZERS
 from ...synthetic.batched_training import Start, Training, train_many

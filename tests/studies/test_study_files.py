@@ -13,14 +13,7 @@ from typer.testing import CliRunner
 from whyadam.cli import app
 from whyadam.configs.load import ConfigError, identity
 from whyadam.figures.runs import find_runs
-from whyadam.studies.run import (
-    STUDIES,
-    find_study,
-    known_studies,
-    newest_summaries,
-    study_files,
-    study_folders,
-)
+from whyadam.studies.run import STUDIES, find_study, known_studies, newest_summaries, study_files, study_folders
 from whyadam.studies.study import DeclaredStudy, load_study
 from whyadam.studies.summary import IncompleteError, read_summary
 from whyadam.studies.sweeps.plan import plan
