@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ..configs.schema import Experiment
 from ..errors import UserError
-from ..hessian.distances import DistanceRow, distance_matrix, heterogeneity
-from ..hessian.record import FULL, HessianRecord, ModelRow
+from ..hessian.distances import SCALE_FREE, DistanceRow, distance_matrix, heterogeneity, unit_of
+from ..hessian.record import ADAM, FULL, HessianRecord, ModelRow
 from ..hessian.spectrum import RELATIVE, Spectrum, density, smoothing_grid
 from ..training.run_folder import RunFolder
 from .runs import labels
@@ -127,8 +128,10 @@ def short_names(blocks: Sequence[str]) -> list[str]:
 
 COLOR = "#0072B2"
 GRID_POINTS = 1000
-DECADES = 7
-"""The density is shown down to this many powers of ten below its maximum."""
+DECADES, MOST_DECADES = 7, 12
+"""The density is shown down to this many powers of ten below its maximum, or to the peaks of λ_min and λ_max."""
+
+DENSITY = "density ($\\sigma$ = 1 % of the range)"
 
 COLUMNS = 6
 PANEL_WIDTH, PANEL_HEIGHT = 2.3, 1.5
@@ -160,7 +163,7 @@ def draw_spectra(runs: Sequence[HessianRun], out: Path) -> list[Path]:
             axes.set_axis_off()
         for axes, (step, spectrum) in zip(row, spectra.items(), strict=False):
             _draw_density(axes, spectrum)
-            axes.set(title=f"{name}, step {step}", xlabel="eigenvalue", ylabel="density")
+            axes.set(title=f"{name}, step {step}", xlabel="eigenvalue λ", ylabel=DENSITY)
     return save_figure(figure, out)
 
 
@@ -186,7 +189,9 @@ def draw_blocks(runs: Sequence[HessianRun], out: Path, step: int | None = None, 
     figure.set_size_inches(PANEL_WIDTH * COLUMNS, PANEL_HEIGHT * sum(rows) + 0.5 * len(rows))
     parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0]
     for part, count, spectra, (_, _, name) in zip(parts, rows, by_moment, shown, strict=True):
-        part.suptitle(f"{name}{', preconditioned by Adam' if adam else ''}: density of eigenvalues")
+        part.suptitle(f"{name}{', preconditioned by Adam' if adam else ''}")
+        part.supxlabel("eigenvalue λ of the block", fontsize=9)
+        part.supylabel(DENSITY, fontsize=9)
         _draw_small_multiples(part, count, spectra)
     return save_figure(figure, out)
 
@@ -205,14 +210,24 @@ def _draw_small_multiples(part: SubFigure, rows: int, spectra: dict[str, Spectru
 
 
 def _draw_density(axes: Axes, spectrum: Spectrum) -> None:
-    """The density smoothed with one per cent of the range, on a logarithmic axis."""
+    """The density on a logarithmic axis, down to where λ_min and λ_max show; marks on the axis where they are."""
     grid = smoothing_grid(spectrum, sigma=RELATIVE, points=GRID_POINTS)
     values = density(spectrum, grid, sigma=RELATIVE).numpy()
-    lowest = values.max() * 10.0**-DECADES
+    ends = density(spectrum, torch.tensor([spectrum.smallest, spectrum.largest]), sigma=RELATIVE).numpy()
+    # An outlier among millions of eigenvalues has a peak of less than a millionth of the highest.
+    lowest = values.max() * np.clip(ends.min() / values.max() / 3, 10.0**-MOST_DECADES, 10.0**-DECADES)
     axes.fill_between(grid.numpy(), lowest, np.maximum(values, lowest), color=COLOR, alpha=0.3, linewidth=0)
     axes.plot(grid.numpy(), np.maximum(values, lowest), color=COLOR, linewidth=1)
+    axes.plot([spectrum.smallest, spectrum.largest], [lowest, lowest], "|", color="black", markersize=9)
     axes.set(yscale="log", ylim=(lowest, 3 * values.max()))
 
+
+DISTANCE_WORDS = {
+    "js_distance": "Jensen-Shannon distance",
+    "js_divergence": "Jensen-Shannon divergence",
+    "sym_kl": "symmetric KL divergence",
+    "wasserstein1": "Wasserstein-1 distance",
+}
 
 INCHES_PER_BLOCK = 0.17
 INCHES_BESIDE = 2.2
@@ -228,14 +243,16 @@ def draw_distances(
     sigma: str | None = None,
     adam: bool = False,
 ) -> list[Path]:
-    """Draw the distances of all pairs of blocks, in the network's order, and their noise floors: a row a measurement.
+    """Draw the distances of all pairs of blocks, in the network's order, beside their noise floors.
+
+    One row per measurement; all panels have the same colour scale.
 
     Args:
         runs: whose curvature.
         out: path without ending.
         step: when; all measured steps of each run by default.
         measure: which distance, as distances.csv spells it.
-        sigma: which smoothing, likewise; by default one per cent of the range for a distance that needs one.
+        sigma: which smoothing, likewise; by default 1 % of the range for a distance that needs one.
         adam: between the blocks preconditioned by Adam.
 
     Returns:
@@ -250,25 +267,38 @@ def draw_distances(
     figure = new_figure(columns=1)
     figure.set_size_inches(2 * max(sides) + 2 * INCHES_BESIDE, sum(sides) + INCHES_BESIDE * len(shown))
     grid = figure.subplots(len(shown), 2, squeeze=False, height_ratios=sides)
+    images = []
     for panels, names, (run, measured, label) in zip(grid, blocks, shown, strict=True):
         rows = run.distances(measured, adam=adam)
         used = _known_sigma(run, rows, measure, sigma)
         mean = heterogeneity(rows)[measure, used]
-        matrices = distance_matrix(rows, names, measure, used)
-        titles = f"{label}\n{measure}, mean {mean.value:.3g}", f"noise floor, mean {mean.noise_floor:.3g}"
-        highest = float(matrices[0].nan_to_num().max())
-        for axes, matrix, title in zip(panels, matrices, titles, strict=True):
-            image = axes.imshow(matrix.numpy(), vmin=0, vmax=highest, cmap="viridis", interpolation="nearest")
+        titles = f"{label}\nmean distance {mean.value:.3g}", f"noise floor, mean {mean.noise_floor:.3g}"
+        for axes, matrix, title in zip(panels, distance_matrix(rows, names, measure, used), titles, strict=True):
+            images.append(axes.imshow(matrix.numpy(), cmap="viridis", interpolation="nearest"))
             axes.set_title(title, fontsize=9)
             axes.set_xticks(range(len(names)), short_names(names), fontsize=6, rotation=90)
             axes.set_yticks(range(len(names)), short_names(names), fontsize=6)
-        unit = f"sigma {used}" if used else "in the eigenvalues' units"
-        figure.colorbar(image, ax=list(panels), label=unit, shrink=0.8)
+            axes.set(xlabel="block", ylabel="block")
+    highest = max(float(np.ma.filled(image.get_array(), 0.0).max()) for image in images)
+    for image in images:
+        image.set_clim(0, highest or 1.0)
+    figure.colorbar(images[0], ax=grid.ravel().tolist(), label=distance_label(measure, used), shrink=0.8)
     return save_figure(figure, out)
 
 
+def distance_label(measure: str, sigma: str) -> str:
+    """A measure as distances.csv and measures.csv spell it, in words, with its unit and smoothing."""
+    plain = measure.removeprefix(ADAM)
+    unit, words = unit_of(plain), DISTANCE_WORDS[plain.removeprefix(SCALE_FREE)]
+    text = f"scale-free {words}" if plain.startswith(SCALE_FREE) else words
+    text += f" ({unit})" if unit else ""
+    width = f"{sigma.removesuffix('%')} % of the range" if sigma.endswith("%") else sigma
+    text += f", $\\sigma$ = {width}" if sigma else ""
+    return text + (", preconditioned by Adam" if measure.startswith(ADAM) else "")
+
+
 def _known_sigma(run: HessianRun, rows: Sequence[DistanceRow], measure: str, sigma: str | None) -> str:
-    """The smoothing that is asked for; for None one per cent of the range, or none where the measure has none."""
+    """The smoothing that is asked for; for None 1 % of the range, or none where the measure has none."""
     known = dict.fromkeys((row.measure, row.sigma) for row in rows)
     if sigma is None:
         sigma = str(RELATIVE) if (measure, str(RELATIVE)) in known else ""

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .hessian import HessianRun
+from .hessian import HessianRun, distance_label
 from .style import new_figure, save_figure
 from .tables import aligned
 
@@ -58,7 +58,9 @@ def mean_distances(runs: Sequence[HessianRun], measure: str) -> list[MeanDistanc
                 if row.measure == measure and row.value is not None:
                     found[run.experiment.name, step, row.sigma].append((row.value, row.noise_floor or 0.0))
     if not found:
-        known = dict.fromkeys(row.measure for run in runs for row in run.measures(run.steps[0]) if row.noise_floor)
+        known = dict.fromkeys(
+            row.measure for run in runs for row in run.measures(run.steps[0]) if row.noise_floor is not None
+        )
         raise UserError(f"--measure {measure}: there are {', '.join(known)}")
     return [MeanDistances(*key, *map(tuple, zip(*pairs, strict=True))) for key, pairs in found.items()]
 
@@ -103,8 +105,7 @@ def draw_heterogeneity(distances: Sequence[MeanDistances], measure: str, out: Pa
             steps = {network: _steps(distances, network)[place] for network in networks}
             shown = [entry for entry in distances if entry.sigma == sigma and entry.step == steps[entry.network]]
             _draw_panel(axes, shown, networks)
-            unit = f", sigma {sigma}" if sigma else ""
-            axes.set(title=f"{moment} measurement", xlabel=f"mean {measure} between blocks{unit}")
+            axes.set(title=f"{moment} measurement", xlabel=f"mean {distance_label(measure, sigma)}")
     grid[0][0].legend(fontsize=8)
     return save_figure(figure, out)
 

@@ -7,11 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from whyadam.configs.load import parse_experiment
 from whyadam.errors import UserError
-from whyadam.figures.hessian import draw_blocks, draw_distances, draw_spectra, find_hessian, short_names
+from whyadam.figures.hessian import (
+    _draw_density,
+    distance_label,
+    draw_blocks,
+    draw_distances,
+    draw_spectra,
+    find_hessian,
+    short_names,
+)
 from whyadam.figures.heterogeneity import draw_heterogeneity, heterogeneity_table, mean_distances
 from whyadam.hessian.record import HessianRecord
+from whyadam.hessian.spectrum import Spectrum
 from whyadam.training.run import run_experiment
 
 BLOCKS = ["1.weight", "1.bias", "3.weight", "3.bias"]
@@ -107,6 +117,67 @@ def test_the_heat_map_shows_the_recorded_distances(measured: Path, tmp_path: Pat
         assert values.images[0].get_clim() == floors.images[0].get_clim()
 
 
+def test_heat_maps_share_one_scale_and_say_what_it_is(measured: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
+    """A scale for each row makes two networks look alike that are not; "sigma 1%" is no name of an axis."""
+    draw_distances(find_hessian([measured]), tmp_path / "d")
+    panels = [axes for axes in figures["d"].axes if axes.images]
+    (bar,) = [axes for axes in figures["d"].axes if not axes.images]
+    assert bar.get_ylabel() == "Jensen-Shannon distance (√bits), $\\sigma$ = 1 % of the range"
+    highest = max(float(np.ma.filled(axes.images[0].get_array(), 0.0).max()) for axes in panels)
+    assert len(panels) == 8
+    assert {axes.images[0].get_clim() for axes in panels} == {(0, highest)}
+    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in panels} == {("block", "block")}
+    assert panels[0].get_title().startswith("tiny, SGD, seed 0, step 0\nmean distance 0.")
+
+
+@pytest.mark.parametrize(
+    ("measure", "sigma", "label"),
+    [
+        ("js_distance", "0.00316228", "Jensen-Shannon distance (√bits), $\\sigma$ = 0.00316228"),
+        ("js_divergence", "1%", "Jensen-Shannon divergence (bits), $\\sigma$ = 1 % of the range"),
+        ("scale_free_sym_kl", "1%", "scale-free symmetric KL divergence (bits), $\\sigma$ = 1 % of the range"),
+        ("wasserstein1", "", "Wasserstein-1 distance (in units of λ)"),
+        ("scale_free_wasserstein1", "", "scale-free Wasserstein-1 distance"),
+        (
+            "adam_js_distance",
+            "1%",
+            "Jensen-Shannon distance (√bits), $\\sigma$ = 1 % of the range, preconditioned by Adam",
+        ),
+    ],
+)
+def test_a_distance_is_written_in_words_with_its_unit(measure: str, sigma: str, label: str) -> None:
+    assert distance_label(measure, sigma) == label
+
+
+def test_spectra_have_axes_in_words(measured: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
+    runs = find_hessian([measured])
+    draw_blocks(runs, tmp_path / "b")
+    for part in figures["b"].subfigs:
+        assert part.get_supxlabel() == "eigenvalue λ of the block"
+        assert part.get_supylabel() == "density ($\\sigma$ = 1 % of the range)"
+    draw_spectra([run for run in runs if run.experiment.seed == 0], tmp_path / "s")
+    for axes in figures["s"].axes:
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("eigenvalue λ", "density ($\\sigma$ = 1 % of the range)")
+
+
+@pytest.mark.parametrize("size", [10, 10**8])
+def test_an_outlier_among_many_eigenvalues_is_seen(size: int) -> None:
+    """The axis reached to the outlier, but its peak lay below the lowest density that was shown: an empty axis."""
+    from matplotlib.figure import Figure
+
+    nodes = torch.tensor([[-0.1, 0.0, 0.1, 50.0]], dtype=torch.float64)
+    weights = torch.tensor([[0.25, 0.5, 0.25 - 1 / size, 1 / size]], dtype=torch.float64)
+    axes = Figure().subplots()
+    _draw_density(axes, Spectrum(nodes, weights, size))
+    curve, marks = axes.lines
+    x, y = curve.get_data()
+    lowest, highest = axes.get_ylim()
+    assert y[np.abs(x - 50) < 0.2].max() > 2 * lowest, "the outlier's peak stands above the axis"
+    assert y.max() < highest
+    assert list(marks.get_xdata()) == [-0.1, 50.0]
+    assert set(marks.get_ydata()) == {lowest}
+
+
 def test_a_distance_without_smoothing_and_preconditioned_blocks(
     measured: Path, tmp_path: Path, figures: dict[str, Any]
 ) -> None:
@@ -140,6 +211,7 @@ def test_mean_distances_of_networks_are_those_of_the_record(
     assert all(line.split()[2] == "2" for line in lines)
     draw_heterogeneity(distances, "js_distance", tmp_path / "h")
     first, last = figures["h"].axes[:2]
+    assert first.get_xlabel() == "mean Jensen-Shannon distance (√bits), $\\sigma$ = 0.00316228"
     for axes, step in ((first, 0), (last, 2)):
         drawn = next(line for line in axes.lines if line.get_marker() == "o").get_xdata()
         assert list(drawn) == recorded[distances[0].sigma, step]
