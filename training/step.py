@@ -54,7 +54,8 @@ class StepResult:
         grad_norm: Euclidean norm of the whole gradient, before any clipping; of what the optimizer gets to see, so with
             the noise that the config adds.
         is_finite: whether both are finite numbers.
-        update_norm: Euclidean norm of the change of the parameters; None where it was not asked for.
+        update_norm: Euclidean norm of the change of the parameters, weight decay included; None where it was not asked
+            for.
         clip_fraction: share of the step that was clipped; None where it was not asked for or the rule does not clip.
     """
 
