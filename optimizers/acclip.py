@@ -24,8 +24,9 @@ class ACClip(UpdateRule):
 
     With ``second_moment`` the clipped momentum ĝ is divided once more: x ← x − lr · ĝ/(√(β₂·v)+eps), where
     v ← β₂·v + (1−β₂)·g² is the mean square that includes this step's gradient and is not bias-corrected. Public code
-    has that division, the paper has not. At α = 2, v is τ², and the rule is Adam without bias correction but for the
-    factor 1/√β₂ and the few coordinates that are clipped.
+    has that division, the paper has not; its class also adds an L2 penalty of 1e-5 to the gradient by default, where
+    weight decay is decoupled here and 0 by default. At α = 2, v is τ², and the rule is Adam without bias correction but
+    for the factor 1/√β₂ and the few coordinates that are clipped.
 
     Source: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS 2020, arXiv:1912.03194.
 

@@ -229,7 +229,7 @@ OPTIMIZERS: Registry[OptimizerSettings] = Registry(
             "acclip_rms",
             "whyadam.optimizers.acclip:ACClip",
             "ACClip divided once more by the root mean square, as public code has it: nearly Adam at alpha = 2.",
-            f"{_ZHANG}; the second division is public code's, not the paper's",
+            f"{_ZHANG}; the second division is public code's, which also has an L2 penalty of 1e-5 by default",
             fixed={"second_moment": True},
             lr=1e-3,
             betas=(0.9, 0.99),

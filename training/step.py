@@ -29,12 +29,12 @@ class StepResult:
     """Scalars of one step, on the training device.
 
     Attributes:
-        loss: mean over the batch's loss terms, before the step.
+            loss: mean over the batch's loss terms, before the step.
         grad_norm: Euclidean norm of the gradient, with injected noise and before clipping.
         is_finite: whether both are finite.
         clip_fraction: share of the coordinates that the step clipped; None if the rule does not clip.
-        update_norm: Euclidean norm of the change of the parameters; None if not measured.
-    """
+        update_norm: Euclidean norm of the change of the parameters, weight decay included; None if not measured.
+        """
 
     loss: Tensor
     grad_norm: Tensor
