@@ -34,7 +34,7 @@ class StepResult:
         is_finite: whether both are finite.
         clip_fraction: share of the coordinates that the step clipped; None if the rule does not clip.
         update_norm: Euclidean norm of the change of the parameters, weight decay included; None if not measured.
-        """
+    """
 
     loss: Tensor
     grad_norm: Tensor

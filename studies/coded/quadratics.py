@@ -26,7 +26,7 @@ from ...data.text import KJV
 from ...figures.quadratics import draw_iterations
 from ...files import Row
 from ...grid import best_point
-from ...hessian import block_spectra
+from ...hessian import batch_norm_statistics, block_spectra
 from ...models.base import ModelSettings
 from ...models.gpt2 import GPT2Nano
 from ...models.resnet import ResNet18
@@ -219,7 +219,8 @@ def measure_nodes(name: str, steps: int, seed: int) -> list[Row]:
     problem = build_problem(network.model, network.data, network.task, seed)
     batch = problem.train.batch([(0, index) for index in range(network.examples)])
     problem.model.eval()
-    spectra = block_spectra(problem.model, problem.loss, [batch], network.blocks, steps=steps, probes=1, seed=seed)
+    with batch_norm_statistics(problem.model, problem.loss, [batch], "calibrated"):
+        spectra = block_spectra(problem.model, problem.loss, [batch], network.blocks, steps=steps, probes=1, seed=seed)
     return [
         {"block": block, "size": spectrum.size, "probe": 0, "node": node, "weight": weight}
         for block, spectrum in spectra.items()
