@@ -1,4 +1,3 @@
-from .batch_norm import batch_norm_statistics as batch_norm_statistics
 from .block_spectra import Effort as Effort
 from .block_spectra import block_spectra as block_spectra
 from .block_spectra import measure_blocks as measure_blocks
@@ -24,6 +23,7 @@ from .measures import gradient_heterogeneity as gradient_heterogeneity
 from .measures import one_one_norm as one_one_norm
 from .measures import outside_blocks as outside_blocks
 from .operators import HessianOperator as HessianOperator
+from .operators import batch_norm_statistics as batch_norm_statistics
 from .operators import mean_gradient as mean_gradient
 from .preconditioning import AdamStep as AdamStep
 from .preconditioning import Preconditioned as Preconditioned

@@ -19,11 +19,10 @@ from ..models.modules import has_batch_norm
 from ..progress import Track, untracked
 from ..seeds import derive_seed
 from ..tasks.base import Batch, Loss
-from .batch_norm import batch_norm_statistics
 from .block_spectra import Effort
 from .blocks import Block, partition, select_blocks
 from .distances import distance_rows
-from .operators import HessianOperator, mean_gradient
+from .operators import HessianOperator, batch_norm_statistics, mean_gradient
 from .parallel import Build, Inputs, Job, measure_jobs, one_thread
 from .preconditioning import AdamStep, adam_step
 from .record import ADAM, FULL, HessianMeasurement, HessianRecord, block_rows, mean_distances, model_rows

@@ -32,9 +32,9 @@ from ..errors import UserError
 from ..memory import keep_freed_memory
 from ..tasks.base import Batch, Loss
 from ..tasks.problem import Problem
-from .batch_norm import batch_norm_statistics
 from .block_spectra import Effort, measure_blocks
 from .blocks import Block
+from .operators import batch_norm_statistics
 from .settings import BatchNorm
 from .slq import FEWEST_PROBES
 from .spectrum import Spectrum

@@ -24,12 +24,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ...errors import UserError
-from ...hessian.batch_norm import batch_norm_statistics
 from ...hessian.block_spectra import Effort
 from ...hessian.blocks import Block, covering, select_blocks
 from ...hessian.distances import distance_rows, heterogeneity
 from ...hessian.measures import gradient_heterogeneity
-from ...hessian.operators import HessianOperator, mean_gradient
+from ...hessian.operators import HessianOperator, batch_norm_statistics, mean_gradient
 from ...hessian.parallel import Inputs, Job
 from ...hessian.settings import BatchNorm
 from ...models.modules import has_batch_norm
