@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from ..configs.schema import Experiment
 from ..errors import UserError
+from ..noise.norms import gaussian_norms, running_variance, stable_norms
 from ..noise.record import NoiseRecord
-from ..noise.references import gaussian_norms, stable_norms
-from ..noise.variance import running_variance
 from ..training.run_folder import RunFolder
 from .runs import labels
 from .style import new_figure, save_figure, without_ending

@@ -24,14 +24,13 @@ from ..seeds import derive_seed
 from ..tasks.base import Batch
 from ..tasks.gradients import trained_parameters
 from .gradients import Gradient, Loss, batch_noise, chunk_size, example_mode, example_noise, reference_gradient
+from .norms import effective_dimension, gradient_noise_scale, running_variance
 from .record import NoiseRow
-from .references import effective_dimension
 from .report import LAYER_SURROGATES, NORM, NORM_QUANTILES, SURROGATES, TailRow, judge, measure_tail
 from .settings import Mode, NoiseSettings
 from .sketch import ALL, Reduction, ScopeNoise, Values
 from .statistics import Array
 from .surrogates import rotations
-from .variance import gradient_noise_scale, running_variance
 
 
 @dataclass(frozen=True)
