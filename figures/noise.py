@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ..configs.load import load_experiment
 from ..configs.schema import Experiment
 from ..errors import UserError
+from ..noise.norms import gaussian_norms, stable_norms
 from ..noise.record import NoiseRecord
-from ..noise.references import gaussian_norms, stable_norms
 from .runs import labels
 from .style import new_figure, save_figure, without_ending
 from .tables import aligned

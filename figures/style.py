@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +63,16 @@ def plot_mean_and_range(
     axes.plot([mean(x)] * 2, [min(y), max(y)], color=color, alpha=0.5)
     axes.plot([min(x), max(x)], [mean(y)] * 2, color=color, alpha=0.5)
     axes.plot(mean(x), mean(y), "o", color=color, label=label)
+
+
+def plot_band(
+    axes: Axes, rows: Iterable[Mapping[str, Any]], column: str, color: str, label: str, value: str = "value"
+) -> None:
+    """Plot the values of rows against a column, in its order, over the band from ``ci_low`` to ``ci_high``."""
+    ordered = sorted(rows, key=lambda row: row[column])
+    x, values, low, high = ([row[name] for row in ordered] for name in (column, value, "ci_low", "ci_high"))
+    axes.plot(x, values, "o-", markersize=3, linewidth=1, color=color, label=label)
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
 def save_figure(figure: Figure, out: Path) -> list[Path]:

@@ -32,14 +32,13 @@ from .gradients import (
     example_noise,
     reference_gradient,
 )
+from .norms import effective_dimension, gradient_noise_scale, running_variance
 from .record import NoiseRow
-from .references import effective_dimension
 from .report import NORM, NORM_QUANTILES, TailRow, tail_report
 from .settings import Mode, NoiseSettings
 from .sketch import ALL, Reduction, ScopeNoise, Values
 from .statistics import Array
 from .surrogates import rotations
-from .variance import gradient_noise_scale, running_variance
 
 
 @dataclass(frozen=True)

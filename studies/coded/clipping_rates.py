@@ -17,7 +17,7 @@ import torch
 
 from ...csv_files import Row
 from ...data.noise_laws import Pareto
-from ...figures.rates import draw_errors, draw_slopes
+from ...figures.synthetic import draw_errors, draw_slopes
 from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings

@@ -17,8 +17,8 @@ import torch
 
 from ...csv_files import Row
 from ...data.noise_laws import Pareto
-from ...figures.rates import draw_dimensions
 from ...figures.runs import select
+from ...figures.synthetic import draw_dimensions
 from ...grid import best_point, is_extreme
 from ...progress import Track
 from ...seeds import derive_seed

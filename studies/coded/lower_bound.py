@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ...csv_files import Row
-from ...figures.rates import draw_lower_bound
+from ...figures.synthetic import draw_lower_bound
 from ...progress import Track
 from ...seeds import derive_seed
 from ...settings import Settings

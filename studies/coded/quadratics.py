@@ -24,7 +24,7 @@ from ...csv_files import Row
 from ...data.base import DataSettings
 from ...data.mnist5k import MNIST5k
 from ...data.text import KJV
-from ...figures.quadratics import draw_iterations
+from ...figures.synthetic import draw_iterations
 from ...grid import best_point
 from ...hessian import block_spectra
 from ...models.base import ModelSettings

@@ -33,7 +33,7 @@ def test_stable_reference_has_the_tail_of_its_index() -> None:
 
 def test_stable_reference_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many norms as asked for when the vectors do not fit into one piece."""
-    monkeypatch.setattr("whyadam.noise.references.CHUNK_VALUES", 30)
+    monkeypatch.setattr("whyadam.noise.norms.CHUNK_VALUES", 30)
     assert stable_norms(NORMS, 1.5, 10, count=7).shape == (7,)
 
 
