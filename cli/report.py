@@ -21,7 +21,7 @@ def report(
         if not path.is_dir():
             raise UserError(f"{path}: no such folder")
 
-    from ..studies.report.page import write_report
+    from ..studies.report import write_report
 
     write_report(paths, out)
     typer.echo(str(out))

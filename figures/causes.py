@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .runs import Rows, different, select
-from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, save_figure
+from .style import OPTIMIZER_COLORS, OPTIMIZER_LABELS, OTHER_COLOR, new_figure, plot_band, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,11 +31,11 @@ def draw_contrasts(tuned: Rows, gaps: Rows, heterogeneity: Rows, out: Path) -> l
         chosen = _with_contrast_one(tuned, sharpest)
         for rule in different(chosen, "optimizer"):
             color = OPTIMIZER_COLORS[rule]
-            draw_band(axes, select(chosen, optimizer=rule), "contrast", color, OPTIMIZER_LABELS[rule])
+            plot_band(axes, select(chosen, optimizer=rule), "contrast", color, OPTIMIZER_LABELS[rule])
         axes.set(yscale="log", ylabel="final training loss (nats)", title=f"sharpest layer: the {sharpest}")
     for sharpest, color in zip(("last", "first"), LINES, strict=False):
         chosen = _with_contrast_one(gaps, sharpest)
-        draw_band(panels[1, 0], chosen, "contrast", color, f"sharpest: the {sharpest}")
+        plot_band(panels[1, 0], chosen, "contrast", color, f"sharpest: the {sharpest}")
         _draw_distances(panels[1, 1], _with_contrast_one(heterogeneity, sharpest), color, sharpest)
     panels[1, 0].axhline(0, color=OTHER_COLOR, linewidth=0.8)
     panels[1, 0].set(ylabel=GAP)
@@ -62,7 +63,7 @@ def draw_imbalance(gaps: Rows, out: Path) -> list[Path]:
         for axes, rows, column in ((above, select(chosen, group="all"), "exponent"), (below, by_group, "group")):
             for rule in different(rows, "optimizer"):
                 label = f"{OPTIMIZER_LABELS[rule]} minus Adam"
-                draw_band(axes, select(rows, optimizer=rule), column, OPTIMIZER_COLORS[rule], label)
+                plot_band(axes, select(rows, optimizer=rule), column, OPTIMIZER_COLORS[rule], label)
             axes.axhline(0, color=OTHER_COLOR, linewidth=0.8)
             axes.set(ylabel="difference of final losses (nats)", xticks=sorted(different(rows, column)))
             axes.grid(alpha=0.3)
@@ -85,14 +86,6 @@ def draw_causes(cells: Rows, effects: Rows, out: Path) -> list[Path]:
     return save_figure(figure, out)
 
 
-def draw_band(axes: Axes, rows: Rows, column: str, color: str, label: str, value: str = "value") -> None:
-    """Values against a column, in its order, with their intervals."""
-    ordered = sorted(rows, key=lambda row: row[column])
-    x, values, low, high = ([row[name] for row in ordered] for name in (column, value, "ci_low", "ci_high"))
-    axes.plot(x, values, "o-", markersize=3, linewidth=1, color=color, label=label)
-    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-
-
 def _draw_points(axes: Axes, names: Sequence[str], rows: Rows, colors: Sequence[str]) -> None:
     """A point with its interval for each name, the first on top."""
     axes.axvline(0, color=OTHER_COLOR, linewidth=0.8)
@@ -113,7 +106,7 @@ def _draw_distances(axes: Axes, rows: Rows, color: str, sharpest: str) -> None:
         chosen = [row for row in rows if (row["measure"], str(row["sigma"])) == (measure, str(smoothing))]
         contrasts = sorted(different(chosen, "contrast"))
         values, floors = (
-            [_mean([row[column] for row in chosen if row["contrast"] == contrast]) for contrast in contrasts]
+            [fmean(row[column] for row in select(chosen, contrast=contrast)) for contrast in contrasts]
             for column in ("value", "noise_floor")
         )
         axes.plot(contrasts, values, "o" + style, color=color, markersize=3, label=f"{name}, sharpest: the {sharpest}")
@@ -123,7 +116,3 @@ def _draw_distances(axes: Axes, rows: Rows, color: str, sharpest: str) -> None:
 def _with_contrast_one(rows: Rows, sharpest: str) -> Rows:
     """The rows of a sharpest layer, and those at contrast 1, which have none."""
     return [row for row in rows if row["sharpest"] == sharpest or row["contrast"] == 1]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

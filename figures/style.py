@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf, isfinite
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +94,16 @@ def limit_losses(axes: Axes, losses: Iterable[float], start: float) -> float:
     margin = 0.05 * (top - low) or 0.05 * abs(top) or 1.0
     axes.set_ylim(low - margin, top + margin)
     return top
+
+
+def plot_band(
+    axes: Axes, rows: Iterable[Mapping[str, Any]], column: str, color: str, label: str, value: str = "value"
+) -> None:
+    """Plot the values of rows against a column, in its order, over the band from ``ci_low`` to ``ci_high``."""
+    ordered = sorted(rows, key=lambda row: row[column])
+    x, values, low, high = ([row[name] for row in ordered] for name in (column, value, "ci_low", "ci_high"))
+    axes.plot(x, values, "o-", markersize=3, linewidth=1, color=color, label=label)
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
 def save_figure(figure: Figure, out: Path) -> list[Path]:

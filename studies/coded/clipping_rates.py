@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ...data.noise_laws import Pareto
-from ...figures.rates import draw_errors, draw_slopes
+from ...figures.synthetic import draw_errors, draw_slopes
 from ...files import Row
 from ...progress import Track
 from ...seeds import derive_seed

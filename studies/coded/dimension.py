@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ...data.noise_laws import Pareto
-from ...figures.rates import draw_dimensions
+from ...figures.synthetic import draw_dimensions
 from ...figures.runs import select
 from ...files import Row
 from ...grid import best_point, is_extreme

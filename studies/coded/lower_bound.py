@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...figures.rates import draw_lower_bound
+from ...figures.synthetic import draw_lower_bound
 from ...files import Row
 from ...progress import Track
 from ...seeds import derive_seed

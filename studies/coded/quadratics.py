@@ -23,7 +23,7 @@ from torch import Tensor
 from ...data.base import DataSettings
 from ...data.mnist5k import MNIST5k
 from ...data.text import KJV
-from ...figures.quadratics import draw_iterations
+from ...figures.synthetic import draw_iterations
 from ...files import Row
 from ...grid import best_point
 from ...hessian import batch_norm_statistics, block_spectra

@@ -15,9 +15,9 @@ from whyadam.errors import UserError
 from whyadam.figures.style import new_figure, save_figure
 from whyadam.figures.tables import LATEX, Table
 from whyadam.files import write_csv
+from whyadam.studies import report as content
 from whyadam.studies.claims import Claim
-from whyadam.studies.report import page as content
-from whyadam.studies.report.page import write_report
+from whyadam.studies.report import write_report
 from whyadam.studies.summary import SummaryRow, write_summary
 
 pytestmark = pytest.mark.faults

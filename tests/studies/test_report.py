@@ -18,8 +18,8 @@ from whyadam.figures.runs import Group
 from whyadam.figures.style import new_figure, save_figure
 from whyadam.figures.tables import Table
 from whyadam.files import write_csv
-from whyadam.studies.report import page as content
-from whyadam.studies.report.page import MOST_BYTES, MOST_ROWS, Numbers, Picture, runs_section, write_report
+from whyadam.studies import report as content
+from whyadam.studies.report import MOST_BYTES, MOST_ROWS, Numbers, Picture, runs_section, write_report
 from whyadam.studies.summary import SummaryRow, write_summary
 
 BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from whyadam.errors import UserError
 from whyadam.figures.runs import find_runs
-from whyadam.studies.report.page import write_report
+from whyadam.studies.report import write_report
 from whyadam.studies.run import study_folders
 from whyadam.training.metrics import COLUMNS, MetricsFile, MetricsRow, read_metrics
 from whyadam.training.run_folder import RunFolder, read_status

@@ -12,18 +12,18 @@ from typing import Any
 
 import yaml
 
-from ...errors import UserError
-from ...figures.hessian import HessianRun, draw_blocks, draw_distances, draw_spectra, find_hessian
-from ...figures.loss import draw_losses
-from ...figures.noise import draw_noise, find_noise
-from ...figures.runs import Run, find_runs, group_by_setting
-from ...figures.tables import Table
-from ...training.run_folder import read_status
-from ..claims import load_claims
-from ..judging import judge_all
-from ..run import newest_summaries, study_folders
-from ..summary import read_summaries
-from ..verdict_tables import count_words, verdict_table
+from ..errors import UserError
+from ..figures.hessian import HessianRun, draw_blocks, draw_distances, draw_spectra, find_hessian
+from ..figures.loss import draw_losses
+from ..figures.noise import draw_noise, find_noise
+from ..figures.runs import Run, find_runs, group_by_setting
+from ..figures.tables import Table
+from ..training.run_folder import read_status
+from .claims import load_claims
+from .judging import judge_all
+from .run import newest_summaries, study_folders
+from .summary import read_summaries
+from .verdict_tables import count_words, verdict_table
 
 MOST_ROWS = 200
 """Of a table on the page; the file it comes from has them all."""
@@ -115,32 +115,6 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def write_page(out: Path, sections: Sequence[Section], verdicts: Table | None, count: str) -> None:
-    """Write the page, with the verdicts on all sections, if any, and how many of each kind there are in words."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page.render(sections=sections, verdicts=verdicts, count=count), encoding="utf-8")
-
-
-def _six_digits(text: str) -> str:
-    """A number with a fraction in six digits; any other text as it is."""
-    if "." not in text and "e" not in text:
-        return text
-    try:
-        return f"{float(text):.6g}"
-    except ValueError:
-        return text
-
-
 PROVENANCE = ("what", "value")
 
 
@@ -154,19 +128,29 @@ def write_report(paths: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: a folder holds neither, or something in it is damaged.
     """
-    studies: list[Path] = []
-    runs: list[Path] = []
-    for path in paths:
-        found = study_folders(path)
-        studies += found
-        runs += [] if found else [path]
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = {path: study_folders(path) for path in paths}
+    studies = [folder for folders in found.values() for folder in folders]
+    runs = [path for path, folders in found.items() if not folders]
     sections = [study_section(folder) for folder in dict.fromkeys(studies)]
     if runs:
         sections.append(runs_section(runs))
     rows = read_summaries(newest_summaries(studies))
     measured = {row.study for row in rows}
     verdicts = judge_all([claim for claim in load_claims() if claim.study in measured], rows)
-    write_page(out, sections, verdict_table(verdicts) if verdicts else None, count_words(verdicts))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(
+        sections=sections, verdicts=verdict_table(verdicts) if verdicts else None, count=count_words(verdicts)
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
 
 
 def study_section(folder: Path) -> Section:
@@ -257,6 +241,16 @@ def _provenance(runs: Sequence[Run]) -> list[tuple[str, str]]:
             seen.setdefault(name, []).append(value)
     seconds = sum(run.status.get("seconds_training", 0.0) for run in runs)
     return [*((name, ", ".join(dict.fromkeys(values))) for name, values in seen.items()), ("seconds", _text(seconds))]
+
+
+def _six_digits(text: str) -> str:
+    """A number with a fraction in six digits; any other text as it is."""
+    if "." not in text and "e" not in text:
+        return text
+    try:
+        return f"{float(text):.6g}"
+    except ValueError:
+        return text
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -1,1 +1,0 @@
-"""The report: studies or runs on one HTML page."""
