@@ -257,7 +257,7 @@ def prepare(noise: ArrayLike, sketch: ArrayLike | None = None, *, seed: int) -> 
         dense=dense,
         coordinates=count,
         norm_unit=norm_unit,
-        sparse_fraction=1 - dense / max(1, count) * len(varying) / matrix.shape[1],
+        sparse_fraction=float(_tied(_some_columns(matrix, generator)).mean()),
         basis=len(basis),
         tails=_tails(matrix, whole, projections, norm_unit, generator),
     )
