@@ -34,7 +34,8 @@ from .gradients import (
 )
 from .record import NoiseRow
 from .references import effective_dimension
-from .report import LAYER_SURROGATES, NORM, NORM_QUANTILES, SURROGATES, TailRow, judge, measure_tail
+from .report import LAYER_SURROGATES, SURROGATES, TailRow, judge, measure_tail
+from .sample import NORM, NORM_QUANTILES
 from .settings import Mode, NoiseSettings
 from .sketch import ALL, Reduction, ScopeNoise, Values
 from .statistics import Array
