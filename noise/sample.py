@@ -2,8 +2,8 @@
 
 A statistic is named ``AXIS/OF/STATISTIC``. The axis says where the tail is looked for: ``across_iterations`` in the
 values that one thing takes over the batches, ``across_coordinates`` in the values of one batch, each divided by the
-scale of its coordinate. Of what: ``norm`` of the noise; ``projection``, 32 random ones; ``coordinate``, randomly chosen;
-``dense_coordinate``, those of them that have a scale, since they are not zero in many batches.
+scale of its coordinate. Of what: ``norm`` of the noise; ``projection``, 32 random ones; ``coordinate``, randomly
+chosen; ``dense_coordinate``, those of them that have a scale, since they are not zero in many batches.
 """
 
 from __future__ import annotations
