@@ -26,7 +26,8 @@ from ..tasks.gradients import trained_parameters
 from .gradients import Gradient, Loss, batch_noise, chunk_size, example_mode, example_noise, reference_gradient
 from .norms import effective_dimension, gradient_noise_scale, running_variance
 from .record import NoiseRow
-from .report import LAYER_SURROGATES, NORM, NORM_QUANTILES, SURROGATES, TailRow, judge, measure_tail
+from .report import LAYER_SURROGATES, SURROGATES, TailRow, judge, measure_tail
+from .sample import NORM, NORM_QUANTILES
 from .settings import Mode, NoiseSettings
 from .sketch import ALL, Reduction, ScopeNoise, Values
 from .statistics import Array

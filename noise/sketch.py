@@ -123,7 +123,8 @@ class Reduction:
     def _columns(self, stack: Gradient) -> list[Tensor]:
         """Norm, kept coordinates and sketch of each layer, then of the whole model, all ``[samples, columns]``."""
         columns = []
-        coordinates_of_all, sketch_of_all = [], torch.zeros(())
+        coordinates_of_all: list[Tensor] = []
+        sketch_of_all = stack[0].new_zeros(len(stack[0]), SKETCH_WIDTH)
         for layer, noise in zip(self._layers, stack, strict=True):
             values = noise.flatten(1)
             signed = values * layer.signs
@@ -131,11 +132,10 @@ class Reduction:
             columns += [
                 torch.linalg.vector_norm(values, dim=1, keepdim=True),
                 values[:, layer.positions],
-                sketch[:, : values.shape[1]],
+                sketch,
             ]
+            _add_folded(sketch_of_all, signed, layer.start % SKETCH_WIDTH)
             coordinates_of_all.append(values[:, layer.positions_of_all])
-            of_layer = _fold(signed, SKETCH_WIDTH)
-            sketch_of_all = sketch_of_all.to(of_layer) + of_layer.roll(layer.start % SKETCH_WIDTH, dims=1)
         norms = torch.cat(columns[::3], dim=1)
         return [
             *columns,
@@ -146,9 +146,19 @@ class Reduction:
 
 
 def _fold(values: Tensor, width: int) -> Tensor:
-    """Sums over every ``width``-th column of ``[samples, columns]``, ``[samples, width]``."""
+    """Sums over every ``width``-th column of ``[samples, columns]``, ``[samples, width]`` or fewer columns."""
     samples, size = values.shape
+    if size <= width:
+        return values
     complete = size - size % width
     sums = values[:, :complete].reshape(samples, complete // width, width).sum(dim=1)
     sums[:, : size - complete] += values[:, complete:]
     return sums
+
+
+def _add_folded(sums: Tensor, values: Tensor, start: int) -> None:
+    """Add to ``[samples, width]`` sums what ``_fold`` makes of the values, the first of which belongs to ``start``."""
+    folded = _fold(values, sums.shape[1])
+    before_end = min(folded.shape[1], sums.shape[1] - start)
+    sums[:, start : start + before_end] += folded[:, :before_end]
+    sums[:, : folded.shape[1] - before_end] += folded[:, before_end:]

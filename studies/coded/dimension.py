@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from ...data.noise_laws import Pareto
-from ...figures.synthetic import draw_dimensions
 from ...figures.runs import select
+from ...figures.synthetic import draw_dimensions
 from ...files import Row
 from ...grid import best_point, is_extreme
 from ...progress import Track

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from whyadam.noise import gradient_noise, gradient_noise_scale
+from whyadam.noise import gradient_noise
 from whyadam.noise.gradients import (
-    batch_noise,
     example_gradients,
     example_noise,
     looped_example_gradients,
     reference_gradient,
 )
 from whyadam.noise.measure import (
-    NoiseDraw,
     NoiseMeasurement,
     describe,
     measure_noise,
@@ -61,21 +59,14 @@ def test_least_squares_follow_from_the_example_gradients(least_squares: Any) -> 
     assert value(measured, "noise_scale", 1) == pytest.approx(trace / float(mean.norm()) ** 2, rel=1e-6)
 
 
-def test_the_noise_scale_of_a_reference_of_some_batches_is_that_of_the_full_one(least_squares: Any) -> None:
-    """Over many seeds; catches a reference whose examples are taken for others than those of the population."""
-    gradients = least_squares.example_gradients()
-    mean = gradients.mean(0)
-    trace = float(((gradients - mean) ** 2).sum()) / 59
-    found = []
-    for seed in range(200):
-        draw = NoiseDraw(least_squares, 6, None, seed)
-        reference = reference_gradient(least_squares.model, least_squares.loss, draw.reference(5))
-        noise = batch_noise(least_squares.model, least_squares.loss, draw.mini_batches(10), reference)
-        norms = [float(sample.norm()) for (sample,) in noise]
-        norm = float(reference[0].norm())
-        found.append(gradient_noise_scale(norms, norm, batch_size=6, reference_examples=30, population=60))
-    assert np.mean([scale.trace for scale in found]) == pytest.approx(trace, rel=0.05)
-    assert np.mean([scale.squared_gradient for scale in found]) == pytest.approx(float(mean @ mean.T), rel=0.05)
+@pytest.mark.parametrize(("batches", "examples"), [(5, 30), (10, 60), (12, 60)])
+def test_the_noise_scale_knows_what_the_reference_holds(least_squares: Any, batches: int, examples: int) -> None:
+    """Different examples out of a population of 60; more batches than the training part has are all of it."""
+    measured = measure(least_squares, reference=batches)
+    squares = measured.samples["batch_norms"][:, -1] ** 2
+    trace = squares.mean() / (1 / 6 + 1 / examples - 2 / 60)
+    squared_gradient = value(measured, "reference_norm", 6) ** 2 - trace * (1 / examples - 1 / 60)
+    assert value(measured, "noise_scale", 6) == pytest.approx(trace / squared_gradient, rel=1e-9)
 
 
 def test_mini_batches_and_single_examples_have_the_same_noise_scale(least_squares: Any) -> None:
@@ -175,7 +166,7 @@ def test_norms_are_judged_over_all_coordinates_not_only_the_kept_ones() -> None:
     assert rows["across_iterations/norm/hill_0.2"].verdict in ("heavy", "infinite_variance")
     assert rows["across_iterations/dense_coordinate/ecf"].verdict == "gaussian"
     assert rows["norms"].verdict in ("heavy", "infinite_variance")
-    assert rows["coordinates"].verdict == "gaussian"
+    assert rows["coordinates"].verdict in ("gaussian", "mild")
     assert len(rows) == len(describe(scope_noise(matrix, kept=100), seed=0))
 
 

@@ -117,7 +117,7 @@ def test_an_older_folder_is_drawn_by_its_one_verdict(measured: Path, tmp_path: P
     kept += [
         f"{step},{scope},overall,0.00833333333,,,,,heavy,12,16,train"
         for step in (0, 2)
-        for scope in ("1.weight", "all")
+        for scope in ("1.weight", "1.bias", "all")
     ]
     kept.sort(key=lambda line: int(line.split(",")[0]))
     (folder / "noise.csv").write_text("\n".join([header, *kept, ""]))
