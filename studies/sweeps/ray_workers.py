@@ -161,8 +161,8 @@ def _import_ray() -> ModuleType:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else a cluster started here reports on itself over the network
     try:
         import ray
-    except ImportError as error:
-        raise UserError('--launcher ray needs Ray: pip install "whyadam[ray]"') from error
+    except ImportError:
+        raise UserError('--launcher ray needs Ray: pip install "whyadam[ray]"') from None
     return ray
 
 
