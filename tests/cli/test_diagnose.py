@@ -102,7 +102,7 @@ def test_batches_of_another_size_are_left_out_and_said(
         assert ("left out of the noise" in answer.stdout) == (name != "even")
     assert f"{left_out} batches left out of the noise" in answer.stdout
     assert (found[0]["batches_left_out"], found[1]["batches_left_out"].split(" batches")[0]) == (None, left_out)
-    for key in ("noise_verdict", "tails", "distances", "imbalance"):
+    for key in ("noise_verdicts", "tails", "distances", "imbalance"):
         assert found[0][key] == found[1][key], key
 
 
