@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
+from statistics import fmean
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,14 +148,8 @@ def _number(cells: Tensor) -> tuple[Tensor, int]:
 SCALE_FREE = "scale_free_"
 """Before the name of a measure: each spectrum was first divided by its own largest |λ|."""
 
-INFORMATION = ("js_distance", "js_divergence", "sym_kl")
-"""Measures that compare smoothed densities, in bits."""
-
-TRANSPORT = ("wasserstein1",)
-"""Measures that need no smoothing, in the units of the eigenvalues."""
-
-Compare = Callable[[Spectrum, Spectrum], Tensor]
-"""From two spectra to the values of several measures, ``[measures]``."""
+MEASURES = ("js_distance", "js_divergence", "sym_kl", "wasserstein1")
+"""The last needs no smoothing and is in the units of the eigenvalues; the others compare densities, in bits."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +214,7 @@ def heterogeneity(rows: Iterable[DistanceRow]) -> dict[tuple[str, str], Heteroge
     for row in rows:
         groups[row.measure, row.sigma].append(row)
     return {
-        key: Heterogeneity(_mean(row.value for row in group), _mean(row.noise_floor for row in group))
+        key: Heterogeneity(fmean(row.value for row in group), fmean(row.noise_floor for row in group))
         for key, group in groups.items()
     }
 
@@ -232,8 +227,8 @@ def distance_matrix(
     Args:
         rows: what ``distance_rows`` gives.
         blocks: names in the order wanted.
-        measure: which measure.
-        sigma: which smoothing, as the rows spell it.
+        measure: as the rows spell it.
+        sigma: likewise.
 
     Returns:
         The distances, 0 on the diagonal, and the noise floors; nan where there is no row.
@@ -251,36 +246,27 @@ def distance_matrix(
 
 def _rows(spectra: Mapping[str, Spectrum], prefix: str, smoothings: Sequence[Smoothing]) -> Iterator[DistanceRow]:
     for (name_a, a), (name_b, b) in combinations(spectra.items(), 2):
-        comparisons: list[tuple[tuple[str, ...], str, Compare]] = [
-            (INFORMATION, str(smoothing), partial(_information, width=smoothing.width(a, b)))
-            for smoothing in smoothings
-        ]
-        comparisons.append((TRANSPORT, "", _transport))
-        for measures, sigma, compare in comparisons:
-            # maximum, unlike max, is nan if either of the two is.
-            floors = torch.maximum(_noise(a, compare, len(measures)), _noise(b, compare, len(measures)))
-            for measure, value, floor in zip(measures, compare(a, b).tolist(), floors.tolist(), strict=True):
+        widths = {str(smoothing): smoothing.width(a, b) for smoothing in smoothings}
+        for sigma, width in [*widths.items(), ("", None)]:
+            noise_a, noise_b = _noise(a, width), _noise(b, width)
+            for measure, value in _compare(a, b, width).items():
+                # Unlike max, it is nan if either of the two is.
+                floor = float(np.maximum(noise_a[measure], noise_b[measure]))
                 yield DistanceRow(name_a, name_b, prefix + measure, sigma, value, floor)
 
 
-def _information(a: Spectrum, b: Spectrum, width: float) -> Tensor:
+def _compare(a: Spectrum, b: Spectrum, width: float | None) -> dict[str, float]:
+    """The measures that compare densities of that width, or the one that needs none."""
+    if width is None:
+        return {"wasserstein1": wasserstein1(a, b)}
     p, q = smoothed(a, b, sigma=width)
     divergence = js_divergence_of(p, q)
-    return torch.tensor([math.sqrt(divergence), divergence, sym_kl_of(p, q)], dtype=torch.float64)
+    return {"js_distance": math.sqrt(divergence), "js_divergence": divergence, "sym_kl": sym_kl_of(p, q)}
 
 
-def _transport(a: Spectrum, b: Spectrum) -> Tensor:
-    return torch.tensor([wasserstein1(a, b)], dtype=torch.float64)
-
-
-def _noise(spectrum: Spectrum, compare: Compare, measures: int) -> Tensor:
+def _noise(spectrum: Spectrum, width: float | None) -> dict[str, float]:
     """The distances of the two halves of a spectrum's probes."""
-    if spectrum.exact:
-        return torch.zeros(measures, dtype=torch.float64)
     halves = spectrum.halves()
-    return torch.full((measures,), math.nan, dtype=torch.float64) if halves is None else compare(*halves)
-
-
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return math.fsum(values) / len(values)
+    if spectrum.exact or halves is None:
+        return dict.fromkeys(MEASURES, 0.0 if spectrum.exact else math.nan)
+    return _compare(*halves, width)

@@ -53,12 +53,7 @@ class ManyModels:
         self._structure = deepcopy(models[0]).to("meta").train()
 
     def example_losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each model on each of its examples, in nats, ``[models, examples]``.
-
-        Args:
-            inputs: ``[models, examples, …]``.
-            labels: int64 ``[models, examples]``.
-        """
+        """Cross-entropy in nats, ``[models, examples]``, for inputs ``[models, examples, …]`` and int64 labels."""
         logits = vmap(self._logits)(self.parameters, self.buffers, inputs)
         losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         return losses.view(labels.shape)
@@ -118,12 +113,7 @@ class ManyOptimizer:
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor], factor: float = 1.0) -> None:
-        """Move every model once.
-
-        Args:
-            gradients: by the name of the parameter, ``[models, …]``.
-            factor: of all learning rates, for a schedule.
-        """
+        """Move every model once, by gradients ``[models, …]`` and ``factor`` times its learning rate."""
         if self._clip is not None:
             gradients = _clipped(gradients, self._clip)
         for name, moved in self._moved.items():
@@ -206,7 +196,7 @@ def start(model: ModelSettings, data: DataSettings, seed: int) -> Start:
 
 @dataclass(frozen=True)
 class Training:
-    """How long and on what the runs are trained; the learning rate falls evenly to 0.
+    """How long and on what runs are trained; the learning rate falls evenly to 0.
 
     Attributes:
         steps: optimizer steps.
@@ -225,8 +215,8 @@ def train_many(starts: Sequence[Start], rule: OptimizerSettings, rates: Sequence
     Args:
         starts: one per seed; models of one architecture, as many examples each.
         rule: the optimizer; its own lr is not used.
-        rates: the learning rates.
-        training: the rest.
+        rates: its learning rates.
+        training: how long, and on what.
 
     Returns:
         The loss of each example at the last weights, ``[rates, seeds, examples]``, in nats; not finite where a run
