@@ -18,22 +18,20 @@ class Preconditioned:
 
     Steps along D^{-1} g in the weights are gradient descent with this matrix in the weights times D^{1/2}.
 
+    Args:
+        operator: H.
+        scale: D, ``[size]``, positive.
+
     Attributes:
         size: number of parameters.
         dtype: precision of the model.
         device: of the model.
+
+    Raises:
+        UserError: an entry of D is not positive.
     """
 
     def __init__(self, operator: HessianOperator, scale: Tensor) -> None:
-        """Take the diagonal.
-
-        Args:
-            operator: H.
-            scale: D, ``[size]``, positive.
-
-        Raises:
-            UserError: an entry of D is not positive.
-        """
         if not (scale > 0).all():
             raise UserError("a preconditioner must be positive: give Adam an eps larger than 0")
         self._operator = operator
@@ -66,13 +64,7 @@ class AdamStep:
 
 
 def adam_step(model: nn.Module, optimizer: Optimizer | None, gradient: dict[str, Tensor]) -> AdamStep:
-    """Adam's step from the moments of an optimizer that has both, from the gradient otherwise.
-
-    Args:
-        model: with the weights.
-        optimizer: what trains it; None before training.
-        gradient: one tensor per trained parameter.
-    """
+    """Adam's step from the moments of an optimizer that has both, from the gradient otherwise or without optimizer."""
     if optimizer is not None:
         with suppress(UserError):
             return AdamStep(adam_scale(model, optimizer), adam_direction(model, optimizer), "moments")
@@ -90,12 +82,7 @@ def adam_scale(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def first_scale(gradient: dict[str, Tensor], eps: float = 1e-8) -> dict[str, Tensor]:
-    """D = abs(g) + eps of Adam's first step, for a model that has not been trained.
-
-    Args:
-        gradient: one tensor per parameter.
-        eps: of Adam.
-    """
+    """D = abs(g) + eps of Adam's first step, for a model that has not been trained."""
     return {name: value.abs() + eps for name, value in gradient.items()}
 
 

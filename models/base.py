@@ -61,11 +61,7 @@ class ModelSettings(NamedSettings):
             raise UserError(refusal)
 
     def image_size_of(self, head: Head) -> int:
-        """The side of the images in pixels, for a model that cannot be built without.
-
-        Raises:
-            ValueError: the data does not say.
-        """
+        """The side of the images in pixels; a UserError where the data does not say."""
         if head.image_size is None:
             raise UserError(f"model.name: {self.name} must know the size of the images, which the data does not say")
         return head.image_size
@@ -80,7 +76,7 @@ class ModelSettings(NamedSettings):
         return self._build(head)
 
     def _build(self, head: Head) -> nn.Module:
-        """What a subclass adds: the model for a head that has been checked."""
+        """The model for a head that has been checked."""
         raise NotImplementedError
 
 

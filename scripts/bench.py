@@ -16,8 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -84,13 +85,26 @@ class Clock:
 
 def medians(work: Mapping[str, Callable[[], object]], rounds: int, clock: Clock) -> dict[str, float]:
     """Median seconds of each function over interleaved rounds, after one warm-up round."""
-    durations: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(rounds + 1):
-        for name, run in work.items():
-            start = clock.seconds()
-            run()
-            durations[name].append(clock.seconds() - start)
-    return {name: statistics.median(values[1:]) for name, values in durations.items()}
+
+    def seconds_of(run: Callable[[], object]) -> float:
+        start = clock.seconds()
+        run()
+        return clock.seconds() - start
+
+    return median_results({name: partial(seconds_of, run) for name, run in work.items()}, rounds)
+
+
+def median_results(work: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median result of each function over interleaved rounds, after one warm-up round."""
+    results = [{name: run() for name, run in work.items()} for _ in range(rounds + 1)]
+    return {name: statistics.median(result[name] for result in results[1:]) for name in work}
+
+
+def run_with_threads(command: list[str], threads: Iterable[int], **environment: str) -> int:
+    """Run a benchmark in a process for each number of threads; 1 if one of them failed."""
+    environments = [os.environ | environment | {"OMP_NUM_THREADS": str(number)} for number in threads]
+    endings = [subprocess.run(command, env=each, check=False).returncode for each in environments]
+    return int(any(endings))
 
 
 def threads_in_words(device: torch.device) -> str:

@@ -7,12 +7,10 @@ AdamW, interleaved in one process; a process for each number of threads. Exits w
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 
 import torch
-from bench import Clock, Ratio, medians, record, threads_in_words
+from bench import Clock, Ratio, medians, record, run_with_threads, threads_in_words
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from whyadam.models.base import Head
@@ -91,11 +89,7 @@ def main() -> int:
     if arguments.alone or arguments.device == "cuda":
         return compare(torch.device(arguments.device), arguments.repeats)
     command = [sys.executable, __file__, "--alone", "--repeats", str(arguments.repeats)]
-    endings = [
-        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=False).returncode
-        for threads in arguments.threads
-    ]
-    return int(any(endings))
+    return run_with_threads(command, arguments.threads)
 
 
 if __name__ == "__main__":

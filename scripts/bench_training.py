@@ -10,16 +10,17 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from bench import Clock, Ratio, record
+from bench import Clock, Ratio, median_results, record
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from whyadam.configs.load import load_experiment
@@ -59,6 +60,10 @@ class Loops:
         """The batches that every loop trains on."""
         return Batches(self.problem, self.experiment.training.batch_size, self.steps)
 
+    def clock_name(self) -> str:
+        """What is measured: processor time or wall time."""
+        return self.clock.name
+
     def tokens(self) -> int:
         """Tokens of all steps together."""
         return sum(self.problem.task.tokens(batch) for batch in self.batches())
@@ -92,6 +97,10 @@ class Loops:
                 start = self.clock.seconds()
                 train(experiment, self.problem, state, monitor, interruption)
                 return self.clock.seconds() - start - recorder.spent_measuring
+
+    def ours_compiled(self) -> float:
+        """The same with torch.compile."""
+        return self.ours(compiled=True)
 
     def trainer(self) -> float:
         """The Trainer of transformers."""
@@ -183,64 +192,40 @@ class Timer(TrainerCallback):
         self.seconds += self._clock.seconds()
 
 
-class LoopInItsProcess:
-    """One of the loops in its own process, set up as its users have it: `whyadam` keeps freed memory."""
+def loops_in_own_process(is_whyadam: bool, *arguments: Any) -> Pool:
+    """A process with its own ``Loops``, set up as its users have it: `whyadam` keeps freed memory."""
+    # Torch reads this on import, which in the new process comes before the initializer.
+    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(is_whyadam))
+    return multiprocessing.get_context("spawn").Pool(1, _begin, (is_whyadam, torch.get_num_threads(), *arguments))
 
-    _loops: ClassVar[Loops]
 
-    def __init__(self, name: str, *arguments: Any) -> None:
-        self._name = name
-        is_whyadam = name.startswith("ours")
-        # Torch reads this on import, which in the new process comes before the initializer.
-        os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(is_whyadam))
-        context = multiprocessing.get_context("spawn")
-        self._pool = context.Pool(1, initializer=self._begin, initargs=(is_whyadam, *arguments))
+def _begin(is_whyadam: bool, threads: int, *arguments: Any) -> None:
+    global _loops
+    if is_whyadam:
+        keep_freed_memory()
+    torch.set_num_threads(threads)
+    _loops = Loops(*arguments)
 
-    def seconds(self) -> float:
-        """Seconds of all steps, run once more."""
-        return float(self._pool.apply(self._run, (self._name,)))
 
-    def describe(self) -> tuple[int, str]:
-        """Tokens of all steps together, and the name of the clock."""
-        described: tuple[int, str] = self._pool.apply(self._describe)
-        return described
+def _call(method: str) -> Any:
+    return getattr(_loops, method)()
 
-    def end(self) -> None:
-        """End the process."""
-        self._pool.close()
-        self._pool.join()
 
-    @classmethod
-    def _begin(cls, is_whyadam: bool, threads: int, *arguments: Any) -> None:
-        if is_whyadam:
-            keep_freed_memory()
-        torch.set_num_threads(threads)
-        cls._loops = Loops(*arguments)
-
-    @classmethod
-    def _run(cls, name: str) -> float:
-        loops = cls._loops
-        run = {"bare": loops.bare, "Trainer": loops.trainer, "ours": loops.ours}
-        return run[name]() if name in run else loops.ours(compiled=True)
-
-    @classmethod
-    def _describe(cls) -> tuple[int, str]:
-        return cls._loops.tokens(), cls._loops.clock.name
+LOOPS = {"bare": "bare", "ours": "ours", "Trainer": "trainer", "ours, compiled": "ours_compiled"}
+"""Names in the tables, and methods of ``Loops``."""
 
 
 def measure(config: str, steps: int, rounds: int, device: torch.device, *, compiled: bool) -> int:
     """Print one table and record the ratios; an exit code."""
-    names = ["bare", "ours", "Trainer"] + ["ours, compiled"] * compiled
+    methods = {name: method for name, method in LOOPS.items() if compiled or name != "ours, compiled"}
+    pools = {name: loops_in_own_process(name.startswith("ours"), config, steps, device) for name in methods}
+    work = {name: partial(pools[name].apply, _call, (method,)) for name, method in methods.items()}
+    seconds = median_results(work, rounds)
+    tokens, clock = (pools["bare"].apply(_call, (method,)) for method in ("tokens", "clock_name"))
+    for pool in pools.values():
+        pool.terminate()
     threads = torch.get_num_threads()
-    loops = {name: LoopInItsProcess(name, threads, config, steps, device) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds + 1):
-        for name, loop in loops.items():
-            seconds[name].append(loop.seconds())
-    tokens, clock = loops["bare"].describe()
-    for loop in loops.values():
-        loop.end()
-    speeds = {name: tokens / statistics.median(values[1:]) for name, values in seconds.items()}
+    speeds = {name: tokens / taken for name, taken in seconds.items()}
     how = f"median of {rounds} rounds of {steps} steps, a process each, {clock}, {threads} thread(s)"
     print(f"\n{config}: {how}\n| loop | tokens per second |\n|---|---|")
     for name, speed in speeds.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -91,7 +91,8 @@ def load_claims(path: Path = SHIPPED) -> list[Claim]:
     if not isinstance(values, list) or not values:
         raise ConfigError(str(path), ["should be a list of claims, each beginning with - name:"])
     claims = [_parse(path, number, value) for number, value in enumerate(values, start=1)]
-    for name in _repeated(claim.name for claim in claims):
+    name, count = Counter(claim.name for claim in claims).most_common(1)[0]
+    if count > 1:
         raise ConfigError(str(path), [f"claim {name}: there are two of this name"])
     return claims
 
@@ -102,8 +103,3 @@ def _parse(path: Path, number: int, value: Any) -> Claim:
         return Claim.model_validate(value)
     except ValidationError as error:
         raise ConfigError(f"{path}: claim {name}", explain(error)) from None
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    names = list(names)
-    return [name for number, name in enumerate(names) if name in names[:number]]

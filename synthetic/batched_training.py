@@ -196,7 +196,7 @@ def start(model: ModelSettings, data: DataSettings, seed: int) -> Start:
 
 @dataclass(frozen=True)
 class Training:
-    """How long and on what the runs are trained; the learning rate falls evenly to 0.
+    """How long and on what runs are trained; the learning rate falls evenly to 0.
 
     Attributes:
         steps: optimizer steps.

@@ -206,15 +206,7 @@ def mean_gradient_norms(
 ) -> dict[str, Tensor]:
     """‖∇f‖ on average over the points of each trial, which is its expectation at a point chosen at random.
 
-    Args:
-        rules: as in ``averaged_errors``, like the next three.
-        noise: of the gradients.
-        start: the first point.
-        schedule: of the steps.
-        gradient: ∇f.
-
-    Returns:
-        By rule ``[trials]``.
+    Args are those of ``averaged_errors``, and ``gradient``, ∇f. Returns ``[trials]`` by rule.
     """
     points = {name: start.clone() for name in rules}
     means = {name: torch.zeros(len(start), 1, dtype=start.dtype) for name in rules}

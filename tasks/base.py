@@ -40,23 +40,33 @@ class Scores:
 
 
 class Task(ABC):
-    """A loss and a score over the examples of one data source."""
+    """A loss and a score over the examples of one data source.
 
-    head: Head
-    train: Examples
-    evaluation: Examples
+    Args:
+        head: what a model must end in.
+        train: examples to learn from.
+        evaluation: examples held out.
+    """
 
-    @abstractmethod
+    def __init__(self, head: Head, train: Examples, evaluation: Examples) -> None:
+        self.head = head
+        self.train = train
+        self.evaluation = evaluation
+
     def count(self, batch: Batch) -> Tensor:
-        """The number of terms in the batch's loss (labels, tokens, masked tokens), int64 scalar."""
+        """The number of terms in the batch's loss (examples, labels, masked tokens), int64 scalar."""
+        import torch
+
+        tensor = next(iter(batch.values()))
+        return torch.full((), len(tensor), device=tensor.device)
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss summed over the batch's terms, in nats, and their number."""
 
-    @abstractmethod
     def tokens(self, batch: Batch) -> int:
-        """The number of tokens without padding; 0 for images."""
+        """The number of tokens without padding; 0 where there are none."""
+        return 0
 
     @abstractmethod
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:

@@ -24,9 +24,7 @@ class CrossEntropyTask(Task):
     """
 
     def __init__(self, head: Head, train: Examples, evaluation: Examples, label_smoothing: float = 0.0) -> None:
-        self.head = head
-        self.train = train
-        self.evaluation = evaluation
+        super().__init__(head, train, evaluation)
         self.label_smoothing = label_smoothing
 
     def count(self, batch: Batch) -> Tensor:

@@ -37,17 +37,8 @@ class QuadraticTask(Task):
     """
 
     def __init__(self, head: Head, train: Examples, evaluation: Examples, hessian: Tensor) -> None:
-        self.head = head
-        self.train = train
-        self.evaluation = evaluation
+        super().__init__(head, train, evaluation)
         self.hessian = hessian
-
-    def count(self, batch: Batch) -> Tensor:
-        """The number of examples."""
-        import torch
-
-        noise: Tensor = batch["noise"]
-        return torch.full((), len(noise), device=noise.device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The losses summed over examples, and their number.
@@ -60,10 +51,6 @@ class QuadraticTask(Task):
             raise ValueError(f"the model's output has shape {list(w.shape)}; quadratic needs [{self.head.outputs}]")
         count = self.count(batch)
         return count * (w @ self.hessian.to(w) @ w) / 2 + (batch["noise"] @ w).sum(), count
-
-    def tokens(self, batch: Batch) -> int:
-        """0."""
-        return 0
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
         """The mean loss."""

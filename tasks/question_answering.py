@@ -74,17 +74,8 @@ class SpanTask(Task):
     evaluation: ContextChunks
 
     def __init__(self, head: Head, train: ContextChunks, evaluation: ContextChunks, max_answer_length: int) -> None:
-        self.head = head
-        self.train = train
-        self.evaluation = evaluation
+        super().__init__(head, train, evaluation)
         self.max_answer_length = max_answer_length
-
-    def count(self, batch: Batch) -> Tensor:
-        """The number of chunks."""
-        import torch
-
-        positions: Tensor = batch["start_positions"]
-        return torch.full((), len(positions), device=positions.device)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean of the cross-entropies of the first and the last token, summed over chunks, and their number."""
@@ -236,7 +227,7 @@ def cut_contexts(questions: Sequence[Question], tokenizer: Tokenizer, max_length
                     f"task.max_length: {max_length} is too short for question {question.id}; with a stride of {stride} "
                     f"it needs at least {max_length - room + stride + 1}"
                 )
-            first, last = find_answer(characters, question)
+            first, last = _find_answer(characters, question)
             for begin in range(0, max(len(ids) - stride, 1), room - stride):
                 end = begin + room
                 input_ids = torch.cat([torch.tensor(asked, dtype=torch.int32), context_ids[begin:end], separator])
@@ -246,13 +237,8 @@ def cut_contexts(questions: Sequence[Question], tokenizer: Tokenizer, max_length
                 yield Chunk(number, input_ids, context_start, offsets[begin:end], answer)
 
 
-def find_answer(offsets: Sequence[tuple[int, int]], question: Question) -> tuple[int, int]:
-    """The first and the last token of the context that overlap the question's first answer.
-
-    Args:
-        offsets: the characters [start, end) that each token of the context stands for.
-        question: what is asked.
-    """
+def _find_answer(offsets: Sequence[tuple[int, int]], question: Question) -> tuple[int, int]:
+    """The first and the last token of the context that overlap the question's first answer."""
     answer_start = question.answer_starts[0]
     answer_end = answer_start + len(question.answers[0])
     first = bisect_right(offsets, answer_start, key=lambda token: token[1])
