@@ -155,7 +155,7 @@ def read_any_yaml(path: Path) -> Any:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise ValueError(f"has more than {LARGEST_FILE} bytes, no config is that large")
-        return _parse_yaml(content.decode("utf-8"))
+        return parse(content.decode("utf-8"))
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
@@ -184,7 +184,7 @@ def parse_value(text: str, source: str) -> Any:
         ConfigError: it is none; ``source`` begins the message.
     """
     try:
-        return _parse_yaml(text)
+        return parse(text)
     except ValueError as error:
         raise ConfigError(source, [f"the value {error}"]) from None
 
@@ -481,7 +481,7 @@ def _key_of(root: yaml.Node | None, wanted: yaml.Node) -> str:
     return f"{'.'.join(path)}: " if path else ""
 
 
-def _parse_yaml(text: str) -> Any:
+def parse(text: str) -> Any:
     """The values in a text; a ValueError of one line where it is no such YAML."""
     try:
         return yaml.load(text, Loader=_StrictLoader)

@@ -165,7 +165,7 @@ def run_study(name: str, scale: str, seed: int, out: Path, jobs: int = 1) -> Stu
     summary = folder.path / "summary.csv"
     with folder.lock():
         before = folder.read_status()
-        if folder.is_finished():
+        if before.get("state") == "done":
             try:
                 _write(summary, study.reread(folder.path, scale, seed), before.get("finished", ""), digest)
             except IncompleteError as error:

@@ -77,6 +77,8 @@ def attempt(values: dict[str, Any], out: Path) -> str | None:
         _print_to(RunFolder.of(experiment, out).path / LOG)
         run_experiment(experiment, out)
     except UserError as error:
+        if error.__cause__ is not None:  # the log shows where in the user's own code
+            traceback.print_exc()
         return str(error)
     except Exception as error:
         traceback.print_exc()

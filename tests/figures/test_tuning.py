@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from whyadam.configs.load import dump_experiment, parse_experiment
 from whyadam.errors import UserError
+from whyadam.figures.loss import loss_table
 from whyadam.figures.runs import find_runs, group_by_setting
-from whyadam.figures.tables import loss_table
 from whyadam.figures.tuning import Comparison, all_warnings, compare, draw_sensitivity, tuning_table, write_tuning
 from whyadam.training.metrics import MetricsFile, MetricsRow
 from whyadam.training.run_folder import RunFolder

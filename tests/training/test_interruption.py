@@ -28,7 +28,7 @@ from whyadam.training.signals import Interrupted, Interruption
 PLACES = {
     "evaluation": (evaluation, "to_device"),
     "gradient noise": (NoiseMeter, "_loss"),
-    "noise statistics": (measure, "describe"),
+    "noise statistics": (measure, "measure_tail"),
     "curvature": (Lanczos, "step"),
 }
 """What is called again and again while something is measured."""
