@@ -20,18 +20,8 @@ from pydantic import ValidationError
 
 from ..errors import UserError, printable
 from ..settings import nearest
-from .schema import (
-    DATA,
-    MODELS,
-    OPTIMIZERS,
-    TASKS,
-    Experiment,
-    HessianSettings,
-    NoiseSettings,
-    Schedule,
-    Training,
-    check_length,
-)
+from . import schema
+from .schema import Experiment, check_length
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -225,12 +215,18 @@ def _full_keys(key: str) -> list[str]:
     ending = ALIASES.get(last, last)
     fields: dict[str, Iterable[str]] = {
         "": Experiment.model_fields,
-        "training": Training.model_fields,
-        "schedule": Schedule.model_fields,
-        "noise": NoiseSettings.model_fields,
-        "hessian": HessianSettings.model_fields,
+        "training": schema.Training.model_fields,
+        "schedule": schema.Schedule.model_fields,
+        "noise": schema.NoiseSettings.model_fields,
+        "hessian": schema.HessianSettings.model_fields,
     }
-    for name, registry in (("optimizer", OPTIMIZERS), ("model", MODELS), ("data", DATA), ("task", TASKS)):
+    registries: dict[str, Any] = {
+        "optimizer": schema.OPTIMIZERS,
+        "model": schema.MODELS,
+        "data": schema.DATA,
+        "task": schema.TASKS,
+    }
+    for name, registry in registries.items():
         fields[name] = [field for _, entry in registry.items() for field in entry.model_fields]
     # The own section first: optimizer.learning_rate is optimizer.lr.
     ordered = sorted(fields, key=lambda name: name != section)
