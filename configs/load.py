@@ -220,13 +220,8 @@ def _full_keys(key: str) -> list[str]:
         "noise": schema.NoiseSettings.model_fields,
         "hessian": schema.HessianSettings.model_fields,
     }
-    registries: dict[str, Any] = {
-        "optimizer": schema.OPTIMIZERS,
-        "model": schema.MODELS,
-        "data": schema.DATA,
-        "task": schema.TASKS,
-    }
-    for name, registry in registries.items():
+    choices: tuple[Any, ...] = (schema.OPTIMIZERS, schema.MODELS, schema.DATA, schema.TASKS)
+    for name, registry in zip(("optimizer", "model", "data", "task"), choices, strict=True):
         fields[name] = [field for _, entry in registry.items() for field in entry.model_fields]
     # The own section first: optimizer.learning_rate is optimizer.lr.
     ordered = sorted(fields, key=lambda name: name != section)
