@@ -295,8 +295,11 @@ def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: st
         ConfigError: a key leads through something that is no group of keys, or a user's own optimizer gets no lr.
     """
     dropped: dict[str, dict[str, Any]] = {}
+    of_file = values.get("optimizer")
+    file_lr = {"lr": of_file["lr"]} if isinstance(of_file, dict) and "lr" in of_file else {}
     # Groups before what is in them, names before their neighbours.
     for key, value in sorted(changes.items(), key=lambda change: (change[0].count("."), change[0][-5:] != ".name")):
+        label = source or f"-s {format_override(key, value)}"
         *sections, last = key.split(".")
         group = values
         for section in sections:
@@ -304,26 +307,21 @@ def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: st
                 group[section] = {}
             group = group[section]
             if not isinstance(group, dict):
-                label = source or f"-s {format_override(key, value)}"
                 raise ConfigError(label, [f"{section} is not a group of keys"])
         path = ".".join(sections)
         if last == "name" and path in CHOSEN_BY_NAME and group.get("name") != value:
-            kept = {"lr": group["lr"]} if path == "optimizer" and is_own_class(value) and "lr" in group else {}
-            dropped.setdefault(path, {}).update({k: v for k, v in group.items() if k != "name" and k not in kept})
+            is_own = path == "optimizer" and ":" in str(value)
+            kept = file_lr if is_own else {}
+            of_name = dropped.get(path, {}) | group
+            dropped[path] = {k: v for k, v in of_name.items() if k not in ("name", *kept)}
             group.clear()
             group.update(kept)
-            if path == "optimizer" and is_own_class(value) and not kept and "optimizer.lr" not in changes:
-                label = source or f"-s {format_override(key, value)}"
+            if is_own and not kept and "optimizer.lr" not in changes:
                 raise ConfigError(label, [f"optimizer.lr: missing; give the learning rate of {value}"])
         if isinstance(value, dict) and isinstance(group.get(last), dict):
             dropped.setdefault(key, {}).update({k: v for k, v in group[last].items() if k != "name"})
         group[last] = deepcopy(value)
     return [line for section, keys in dropped.items() if (line := _dropped(values, changes, section, keys))]
-
-
-def is_own_class(name: object) -> bool:
-    """Whether the name of a section stands for a class of the user's, ``package.module:Class``."""
-    return isinstance(name, str) and ":" in name
 
 
 def _dropped(values: Mapping[str, Any], changes: Mapping[str, Any], section: str, keys: Mapping[str, Any]) -> str:
@@ -363,11 +361,10 @@ def _explain_one(details: ErrorDetails, *, of_experiment: bool) -> tuple[str, st
     except ValueError:  # an integer of more digits than Python is willing to write
         given = f"a {type(details['input']).__name__} that is too long to show"
     match details["type"]:
-        case "value_error" if not key:
-            message = str(context["error"])
-            return message.partition(":")[0], message
         case "value_error":
             message = str(context["error"])
+            if not key:
+                return message.partition(":")[0], message
         case "missing":
             message = "missing"
         case "string_type":
@@ -382,6 +379,7 @@ def _explain_one(details: ErrorDetails, *, of_experiment: bool) -> tuple[str, st
             message = f"{given} is not one of {', '.join(known)}; {hint}"
         case _:
             reason = details["msg"].removeprefix("Input ")
+            reason = re.sub(r"\d{16,}", lambda digits: f"{float(digits[0]):g}", reason)
             message = f"{reason[0].lower()}{reason[1:]}, got {given}"
     return key, f"{key}: {message}"
 
@@ -421,6 +419,8 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+for _kind in ("binary", "set", "omap", "pairs", "timestamp"):  # no config holds such, and not all can be written again
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_undefined)  # type: ignore[type-var]
 
 # PyYAML keeps to YAML 1.1, where 1:30 is 90, 2024-01-01 a date, and 1e-3 a text. Here they are read as by YAML 1.2.
 _PLAIN: dict[str, tuple[str, str]] = {
@@ -448,8 +448,7 @@ for _kind, (_pattern, _first) in _PLAIN.items():
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     # Of line ends and control characters only the double-quoted style keeps every one.
-    style = None if text.isprintable() else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
 _Dumper.add_representer(str, _represent_text)

@@ -19,6 +19,7 @@ from pydantic import (
     create_model,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from ..errors import UserError
@@ -27,6 +28,16 @@ from ..settings import CustomSettings, NamedSettings, Registry, Settings, import
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
+
+
+LARGEST = 1e30
+"""Of a hyperparameter. Every rule diverges long before; products of larger numbers may not fit into float32."""
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""How much of a running average or a momentum is kept from one step to the next."""
+
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 
 
 class OptimizerSettings(NamedSettings):
@@ -87,8 +98,16 @@ class CustomOptimizer(CustomSettings):
         groups: parameter groups; a parameter belongs to the first that names it, and the rest form one more.
     """
 
-    lr: Annotated[float, Field(gt=0)] | None = None
+    lr: Positive | None = None
     groups: tuple[Group, ...] = ()
+
+    @model_validator(mode="after")
+    def _refuse_huge_numbers(self) -> CustomOptimizer:
+        for keywords in (self.arguments, *(group.model_extra or {} for group in self.groups)):
+            for key, value in keywords.items():
+                if isinstance(value, float) and abs(value) > LARGEST:
+                    raise ValueError(f"{key} should be at most {LARGEST:g}, got {value:g}")
+        return self
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -101,19 +120,16 @@ class CustomOptimizer(CustomSettings):
         return ({"lr": self.lr} if "lr" in self.model_fields_set else {}) | super().arguments
 
 
-Decay = Annotated[float, Field(ge=0, lt=1)]
-"""How much of a running average or a momentum is kept from one step to the next."""
-
 HYPERPARAMETERS: dict[str, Any] = {
-    "lr": Annotated[float, Field(gt=0)],
-    "clip": Annotated[float, Field(gt=0)],
+    "lr": Positive,
+    "clip": Positive,
     "momentum": Decay,
     "nesterov": bool,
     "betas": tuple[Decay, Decay],
-    "eps": Annotated[float, Field(ge=0)],
+    "eps": NotNegative,
     "alpha": Annotated[float, Field(ge=1, le=2)],
     "amsgrad": bool,
-    "weight_decay": Annotated[float, Field(ge=0)],
+    "weight_decay": NotNegative,
     "foreach": bool | None,
     "fused": bool | None,
 }

@@ -31,6 +31,16 @@ def changed(config: dict[str, Any], **sections: Any) -> dict[str, Any]:
         ({"optimizer": {"lr": "fast"}}, "optimizer.lr: should be a valid number"),
         ({"optimizer": {"lr": -1}}, "optimizer.lr: should be greater than 0, got -1"),
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: should be a finite number"),
+        ({"optimizer": {"lr": 1e300}}, "optimizer.lr: should be less than or equal to 1e+30, got 1e+300"),
+        ({"optimizer": {"weight_decay": 1e39}}, "optimizer.weight_decay: should be less than or equal to 1e+30"),
+        (
+            {"optimizer": {"name": "torch.optim:SGD", "lr": 0.1, "weight_decay": 1e300}},
+            "optimizer: weight_decay should be at most 1e+30, got 1e+300",
+        ),
+        (
+            {"optimizer": {"name": "torch.optim:SGD", "lr": 0.1, "groups": [{"params": ["*"], "weight_decay": 1e39}]}},
+            "optimizer: weight_decay should be at most 1e+30, got 1e+39",
+        ),
         ({"optimizer": 3}, "optimizer: expected a group of keys with a name"),
         ({"training": {"batch_size": "all"}}, "training.batch_size: "),
         ({"training": {"steps": 0}}, "training.steps: should be greater than 0, got 0"),

@@ -86,11 +86,17 @@ def test_a_schedule_starts_from_its_defaults_too(
 
 
 def test_a_users_own_optimizer_keeps_the_rate_of_the_file_or_demands_one(
-    tmp_path: Path, config_file: Path, mlp_config: dict[str, Any]
+    tmp_path: Path, config_file: Path, mlp_config: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its class's own default rate is nothing that whyadam knows, compares or shows."""
     own = "optimizer.name=torch.optim:RMSprop"
     assert load_experiment(config_file, [own]).optimizer.model_dump() == {"name": "torch.optim:RMSprop", "lr": 0.1}
+    capsys.readouterr()
+    group = "optimizer={name: 'torch.optim:RMSprop', momentum: 0.5}"
+    of_group = {"name": "torch.optim:RMSprop", "lr": 0.1, "momentum": 0.5}
+    assert load_experiment(config_file, [group]).optimizer.model_dump() == of_group
+    assert load_experiment(config_file, ["optimizer.lr=0.3", group]).optimizer.lr == 0.3
+    assert not [line for line in capsys.readouterr().err.splitlines() if "optimizer" in line]
     path = tmp_path / "adam.yaml"
     path.write_text(yaml.safe_dump(mlp_config | {"optimizer": {"name": "adam"}}))
     with pytest.raises(ConfigError, match=r"optimizer.lr: missing; give the learning rate of torch.optim:RMSprop"):
@@ -173,6 +179,9 @@ def test_identity_sees_what_changes_results(config_file: Path, override: str) ->
         ("name: a\nname: b\n", "the key name is given twice"),
         ("", "should be a group of keys"),
         ("!!python/object/apply:os.system ['true']\n", "is not valid YAML"),
+        ("name: a\nd: !!binary /////w==\n", "is not valid YAML: .*tag:yaml.org,2002:binary"),
+        ("name: a\nd: !!set {b}\n", "is not valid YAML: .*tag:yaml.org,2002:set"),
+        ("name: a\nd: !!timestamp 2024-01-01\n", "is not valid YAML: .*tag:yaml.org,2002:timestamp"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
