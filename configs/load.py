@@ -75,7 +75,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     values = read_yaml(path)
     changes = [parse_override(override) for override in overrides]
-    dropped = apply_changes(values, merge_changes(changes))
+    given = {key: f"-s {override}" for (key, _), override in zip(changes, overrides, strict=True)}
+    dropped = apply_changes(values, merge_changes(changes), given)
     experiment = parse_experiment(values, source=str(path))
     for line in dropped:
         print(f"{path}: {line}", file=sys.stderr)
@@ -277,7 +278,7 @@ def _expanded(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: str = "") -> list[str]:
+def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: str | Mapping[str, str]) -> list[str]:
     """Change a config that has been read, in place: names of sections first, then everything else.
 
     A new ``name`` for a section (``optimizer.name=adam``) drops the keys that the file gives for it: another choice
@@ -286,7 +287,7 @@ def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: st
     Args:
         values: of the config.
         changes: as ``merge_changes`` gives them.
-        source: begins the message of an error; the override itself by default.
+        source: begins the message of an error; one text for all changes, or one by key.
 
     Returns:
         One line for each section of which keys of the file are dropped.
@@ -299,7 +300,7 @@ def apply_changes(values: dict[str, Any], changes: Mapping[str, Any], source: st
     file_lr = {"lr": of_file["lr"]} if isinstance(of_file, dict) and "lr" in of_file else {}
     # Groups before what is in them, names before their neighbours.
     for key, value in sorted(changes.items(), key=lambda change: (change[0].count("."), change[0][-5:] != ".name")):
-        label = source or f"-s {format_override(key, value)}"
+        label = source if isinstance(source, str) else source.get(key, f"-s {format_override(key, value)}")
         *sections, last = key.split(".")
         group = values
         for section in sections:
@@ -378,8 +379,8 @@ def _explain_one(details: ErrorDetails, *, of_experiment: bool) -> tuple[str, st
             hint = nearest(given.strip("'"), known)
             message = f"{given} is not one of {', '.join(known)}; {hint}"
         case _:
-            limit = f"{context['le']:g}" if isinstance(context.get("le"), float) else r"\g<0>"
-            reason = re.sub(r"[0-9.]+$", limit, details["msg"].removeprefix("Input "))
+            reason = details["msg"].removeprefix("Input ")
+            reason = re.sub(r"\d{16,}", lambda digits: f"{float(digits[0]):g}", reason)
             message = f"{reason[0].lower()}{reason[1:]}, got {given}"
     return key, f"{key}: {message}"
 
