@@ -74,7 +74,7 @@ def main() -> None:
         is_for_users = issubclass(category, UserWarning)
         return f"warning: {message}\n" if is_for_users else format_as_python(message, category, *place)
 
-    warnings.formatwarning = format_warning
+    warnings.formatwarning = format_warning  # type: ignore[assignment]
     arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]
     try:
         with user_code():

@@ -73,7 +73,7 @@ def test_a_warning_is_one_line(config_file: Path, tmp_path: Path) -> None:
         for name in ("1", "2"):
             Image.new("RGB", (32, 32), "red").save(tmp_path / folder / f"{name}.png")
     (tmp_path / "train" / "a" / "moving.gif").touch()
-    data = "data={name: image_folder, path: ., image_size: 32}"
+    data = f"data={{name: image_folder, path: {tmp_path}, image_size: 32}}"
     changes = ["-s", data, "-s", "training.batch_size=2", "-s", "training.steps=1"]
     trained = whyadam("train", config_file, *changes, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
