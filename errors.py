@@ -95,5 +95,6 @@ def _place(error: BaseException) -> str | None:
 def _is_a_users(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     is_ours = str(frame.f_globals.get("__name__", "")).partition(".")[0] == _OWN_PACKAGE
-    is_library = file.startswith(("<", *_STANDARD_LIBRARY)) or not _INSTALLED.isdisjoint(Path(file).parts)
-    return not is_ours and not is_library
+    is_library = file.startswith(_STANDARD_LIBRARY) or not _INSTALLED.isdisjoint(Path(file).parts)
+    # Compiled libraries have frames too: pyarrow/error.pxi. So have texts that are run: <string>.
+    return not is_ours and not is_library and file.endswith(".py")

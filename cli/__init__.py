@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -67,6 +68,13 @@ def main() -> None:
     from ..memory import keep_freed_memory
 
     keep_freed_memory()
+    format_as_python = warnings.formatwarning
+
+    def format_warning(message: Warning | str, category: type[Warning], *place: Any) -> str:
+        is_for_users = issubclass(category, UserWarning)
+        return f"warning: {message}\n" if is_for_users else format_as_python(message, category, *place)
+
+    warnings.formatwarning = format_warning  # type: ignore[assignment]
     arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]
     try:
         with user_code():

@@ -75,7 +75,7 @@ class NoiseRun:
             UserError: they cannot be read, or there are none of this kind.
         """
         arrays = NoiseRecord(self.path).samples(step)
-        if f"{self.kind}_norms" not in arrays:
+        if self.kind == "example" and "example_norms" not in arrays and "batch_norms" in arrays:
             raise UserError(f"{self.path}: there are no single-example gradients of step {step}; set noise.examples")
         names = ("norms", "running_variance", "gaussian_norms", "sketch_norms")
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 
 def whyadam(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -63,6 +64,21 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     assert answer.returncode == 2
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert expected in answer.stderr
+
+
+def test_a_warning_is_one_line(config_file: Path, tmp_path: Path) -> None:
+    """Python's own form has the file and the source line of the code that warns."""
+    for folder in ("train/a", "train/b", "val/a", "val/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("1", "2"):
+            Image.new("RGB", (32, 32), "red").save(tmp_path / folder / f"{name}.png")
+    (tmp_path / "train" / "a" / "moving.gif").touch()
+    data = f"data={{name: image_folder, path: {tmp_path}, image_size: 32}}"
+    changes = ["-s", data, "-s", "training.batch_size=2", "-s", "training.steps=1"]
+    trained = whyadam("train", config_file, *changes, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    told = f"data.train_folder: left out in {tmp_path / 'train'}, no images by their names: 1 of .gif"
+    assert trained.stderr.splitlines() == [f"warning: {told}"]
 
 
 def test_validate_shows_every_problem(config_file: Path, tmp_path: Path) -> None:

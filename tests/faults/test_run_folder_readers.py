@@ -331,6 +331,10 @@ def other_arrays(path: Path) -> None:
     np.savez(path, batch_norms=np.ones(3))
 
 
+def no_arrays_of_ours(path: Path) -> None:
+    np.savez(path, weights=np.ones(3))
+
+
 def short_arrays(path: Path) -> None:
     arrays = dict(np.load(path))
     np.savez(path, **arrays | {"batch_running_variance": np.ones((3, 2))})
@@ -350,7 +354,9 @@ def objects(path: Path) -> None:
     np.savez(path, batch_norms=np.array([{}], dtype=object))
 
 
-@pytest.mark.parametrize("damage", [empty, other_arrays, short_arrays, texts, huge_header, objects, a_pipe])
+@pytest.mark.parametrize(
+    "damage", [empty, other_arrays, no_arrays_of_ours, short_arrays, texts, huge_header, objects, a_pipe]
+)
 def test_damaged_noise_samples_are_one_line_that_names_the_file(
     finished: Any, damage: Callable[..., None], command: Command, tmp_path: Path
 ) -> None:

@@ -6,10 +6,12 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from whyadam import cli
 from whyadam.configs.load import dump_experiment, parse_experiment
+from whyadam.errors import UserError, describe_failure, user_code
 from whyadam.training.checkpoint import Checkpoints
 from whyadam.training.run_folder import RunFolder
 
@@ -177,3 +179,15 @@ def test_the_home_folder_of_nobody_is_one_line(variable: str, monkeypatch: pytes
     monkeypatch.setenv(variable, "~nosuchuser/x")
     with pytest.raises(UserError, match="~nosuchuser/x: there is no such user"):
         cache_folder() if variable == "WHYADAM_CACHE" else candidates("text.txt")
+
+
+def test_a_compiled_library_is_not_the_users_code() -> None:
+    """Cython gives its frames a relative file: a file that pyarrow cannot read was blamed on ``pyarrow/error.pxi``."""
+    library: dict[str, Any] = {"__name__": "pyarrow.lib"}
+    exec(compile("def read():\n    raise KeyError('half a line')", "pyarrow/error.pxi", "exec"), library)
+    ours: dict[str, Any] = {"__name__": "whyadam.data.made_up", "read": library["read"], "UserError": UserError}
+    load = "def load():\n try:\n  read()\n except KeyError as error:\n  raise UserError('no JSON') from error"
+    exec(compile(load, "/somewhere/made_up.py", "exec"), ours)
+    with pytest.raises(UserError) as caught, user_code():
+        ours["load"]()
+    assert describe_failure(caught.value) == ("no JSON", 2)
