@@ -146,8 +146,10 @@ def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> No
             optimizer.step()
         except torch.OutOfMemoryError:
             raise
-        except Exception:
-            if not is_first or argument is None:
+        except Exception as error:
+            # Only an error that may come from the missing closure is tried again: other failures must not run twice.
+            asks_for_it = isinstance(error, AssertionError | TypeError) or "closure" in str(error)
+            if not (is_first and argument and asks_for_it):
                 raise
             with torch.no_grad():
                 torch._foreach_copy_(parameters, before)
