@@ -23,7 +23,7 @@ CHECKED_BYTES = 2**26
 
 def cache_folder() -> Path:
     """``$WHYADAM_CACHE``, or the folder that the operating system has for caches."""
-    return _expanded(os.environ.get("WHYADAM_CACHE") or platformdirs.user_cache_dir("whyadam"))
+    return expanded(os.environ.get("WHYADAM_CACHE") or platformdirs.user_cache_dir("whyadam"))
 
 
 def content_digest(*parts: str) -> str:
@@ -98,10 +98,10 @@ def candidates(path: str | Path) -> list[Path]:
     if str(path).startswith(PACKAGE):
         name, _, below = str(path).removeprefix(PACKAGE).partition("/")
         return [package_folder(name) / below]
-    path = _expanded(path)
+    path = expanded(path)
     if path.is_absolute():
         return [path]
-    folders = [_expanded(os.environ["WHYADAM_DATA"])] if os.environ.get("WHYADAM_DATA") else []
+    folders = [expanded(os.environ["WHYADAM_DATA"])] if os.environ.get("WHYADAM_DATA") else []
     return [folder / path for folder in [*folders, Path.cwd()]]
 
 
@@ -118,7 +118,12 @@ def package_folder(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _expanded(path: str | Path) -> Path:
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in place of ``~``.
+
+    Raises:
+        UserError: there is no such user, or no home folder.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError:

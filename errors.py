@@ -25,7 +25,12 @@ def printable(text: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """The message of any error in one line of at most 300 characters; its kind where it has none."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return printable(" ".join(str(error).split())[:300]) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that goes on for pages; its kind where it has no message."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 _OWN_PACKAGE = __name__.partition(".")[0]
@@ -56,7 +61,7 @@ def user_code() -> Iterator[None]:
         place = _place(error)
         if place is None:
             raise
-        raise UserCodeError(f"{place}: {_one_line(error)}") from error
+        raise UserCodeError(f"{place}: {_with_kind(error)}") from error
 
 
 def describe_failure(error: Exception) -> tuple[str, int]:
@@ -64,16 +69,14 @@ def describe_failure(error: Exception) -> tuple[str, int]:
     if isinstance(error, UserError | OSError):
         is_mistake = isinstance(error, UserError) and not isinstance(error, UserCodeError)
         return printable(str(error)), 2 if is_mistake else 1
-    return f"{_one_line(error)} (whyadam -v shows where)", 1
+    return f"{_with_kind(error)} (whyadam -v shows where)", 1
 
 
-def _one_line(error: BaseException) -> str:
+def _with_kind(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"ends the process with exit code {error.code!s:.60}"
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, UserError):
-        return printable(text)
-    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    kind, text = type(error).__name__, one_line(error)
+    return text if isinstance(error, UserError) or text == kind else f"{kind}: {text}"
 
 
 def _place(error: BaseException) -> str | None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..models.modules import in_mode
 from ..tasks import gradients as tasks
 from ..tasks.base import Loss
@@ -182,7 +182,7 @@ class HessianOperator:
             try:
                 return self._products_at_once(vectors)
             except RuntimeError as error:
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
                 warnings.warn(f"from here on Hessian products are computed one by one: {reason}", stacklevel=2)
                 self._at_once = 1
         return torch.cat([self._products_at_once(vector[None]) for vector in vectors])
@@ -312,7 +312,7 @@ def refusing_clearly() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         if "derivative" not in reason and "differentiat" not in reason:
             raise
         raise UserError(

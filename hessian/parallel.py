@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..memory import keep_freed_memory
 from ..tasks.base import Batch, Loss
 from ..tasks.problem import Problem
@@ -237,7 +237,7 @@ def _raise_error_of(done: Future[None], job: Job) -> None:
     except BrokenProcessPool:
         raise UserError("hessian.processes: a process died, perhaps for want of memory; try fewer") from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UserError(f"the curvature of {job.block.name}: {type(error).__name__}: {reason}") from error
 
 

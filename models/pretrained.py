@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cache import PACKAGE, find
+from ..cache import PACKAGE, expanded, find
+from ..errors import first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,14 +38,14 @@ def load_pretrained(
     if source.startswith(PACKAGE):
         source = str(find(source, "model.pretrained"))
     elif source.startswith(("/", ".", "~")):
-        source = str(Path(source).expanduser())
+        source = str(expanded(source))
         if not Path(source).is_dir():
             raise ValueError(f"model.pretrained: there is no folder {source}")
     with _quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(source, **options)
         except (OSError, ValueError) as error:
-            raise ValueError(f"model.pretrained: cannot load {source}: {_first_line(error)}") from error
+            raise ValueError(f"model.pretrained: cannot load {source}: {first_line(error)}") from error
         _check(source, config, expected)
         try:
             model, report = model_class.from_pretrained(
@@ -55,7 +56,7 @@ def load_pretrained(
                 output_loading_info=True,
             )
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise ValueError(f"model.pretrained: cannot load {source}: {_first_line(error)}") from error
+            raise ValueError(f"model.pretrained: cannot load {source}: {first_line(error)}") from error
     missing = sorted(name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
     if missing:
         raise ValueError(f"model.pretrained: {source} lacks weights, {missing[0]} for one")
@@ -86,10 +87,6 @@ def _sizes(config: PreTrainedConfig) -> dict[str, int]:
         "n_inner": inner or 4 * config.hidden_size,
         "n_positions": config.max_position_embeddings,
     }
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

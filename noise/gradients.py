@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..errors import first_line
 from ..models.modules import has_batch_norm, in_mode
 from ..seeds import derive_seed
 from ..tasks.base import Batch, Loss
@@ -153,7 +154,7 @@ def example_noise(
             except RuntimeError as error:
                 if gradients is _looped_example_gradients:
                     raise
-                warnings.warn(f"single-example gradients are computed one by one: {_first_line(error)}", stacklevel=2)
+                warnings.warn(f"single-example gradients are computed one by one: {first_line(error)}", stacklevel=2)
                 gradients = _looped_example_gradients
                 noise, counts = gradients(model, loss, batch)
         if not torch.isfinite(nn.utils.get_total_norm(noise)):
@@ -214,7 +215,3 @@ def chunk_size(model: nn.Module) -> int:
     """How many single-example gradients fit into ``CHUNK_BYTES``, at least 1."""
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(model).values())
     return max(1, CHUNK_BYTES // size)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

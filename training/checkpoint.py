@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.schema import Experiment
-from ..errors import UserError, printable
+from ..errors import UserError, one_line
 from ..files import open_to_read, replacing
 from ..hessian.settings import Moment, step_at
 from ..tasks.problem import Problem, build_problem
@@ -214,7 +214,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             file.seek(0)
             content = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch, pickle and zipfile raise a dozen kinds for a damaged file
-        raise UserError(f"{path}: not a complete checkpoint: {_one_line(error)}") from error
+        raise UserError(f"{path}: not a complete checkpoint: {one_line(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in _TYPES.items()):
         raise UserError(f"{path}: not a checkpoint of a training run")
     match = _NAME.fullmatch(path.name)
@@ -232,11 +232,7 @@ def _first_odd(value: Any) -> Any:
 
 
 def _of_another(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: is of another model or optimizer: {_one_line(error)}")
-
-
-def _one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split()) or type(error).__name__)[:160]
+    return UserError(f"{path}: is of another model or optimizer: {one_line(error)}")
 
 
 def _sync_folder(folder: Path) -> None:

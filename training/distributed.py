@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..configs.schema import Training
-from ..errors import DivergedError, UserError
+from ..errors import DivergedError, UserError, one_line
 from ..models.modules import uses_batch_statistics
 from ..tasks.problem import Problem
 from .devices import choose_device
@@ -174,7 +174,7 @@ def _detecting_lost_ranks() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise ConnectionError(f"another process of this run is lost or cannot be reached: {reason}") from error
 
 

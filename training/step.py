@@ -132,16 +132,16 @@ def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> No
     if type(optimizer) in _own_kinds():
         optimizer.step()
         return
-    is_first = optimizer not in _with_closure
-    argument = next(iter(inspect.signature(optimizer.step).parameters.values()), None)
+    is_first, argument = optimizer not in _with_closure, None
     if is_first:
+        argument = next(iter(inspect.signature(optimizer.step).parameters.values()), None)
         _with_closure[optimizer] = argument is not None and argument.default is argument.empty
     try:
         if _with_closure[optimizer]:
             optimizer.step(closure)  # type: ignore[arg-type]  # that it gives a float; LBFGS and others take a tensor
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        before = [parameter.detach().clone() for parameter in parameters] if is_first and argument else []
+        before = [parameter.detach().clone() for parameter in parameters] if argument else []
         try:
             optimizer.step()
         except torch.OutOfMemoryError:
@@ -149,7 +149,7 @@ def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> No
         except Exception as error:
             # Only an error that may come from the missing closure is tried again: other failures must not run twice.
             asks_for_it = isinstance(error, AssertionError | TypeError) or "closure" in str(error)
-            if not (is_first and argument and asks_for_it):
+            if not (argument and asks_for_it):
                 raise
             with torch.no_grad():
                 torch._foreach_copy_(parameters, before)

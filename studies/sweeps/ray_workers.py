@@ -19,7 +19,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from ...configs.load import parse_experiment
-from ...errors import UserError
+from ...errors import UserError, first_line
 from ...training.run_folder import FINISHED, RunBusyError, RunFolder
 from ...training.signals import Interruption
 from .plan import Trial
@@ -150,11 +150,6 @@ class RayCluster:
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         # Rounded as Ray does, so that 0.1 fits ten times into 1.
         return sum(min(int(round(has.get(name, 0) / need, 4)) for name, need in wanted.items()) for has in machines)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that Ray adds."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _import_ray() -> ModuleType:
